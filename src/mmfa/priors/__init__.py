@@ -1,0 +1,1 @@
+"""Frozen helper networks: face detector, landmarks, head pose, identity and perceptual features."""
