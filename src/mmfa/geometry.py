@@ -1,0 +1,85 @@
+"""Frames of reference, grids and warps: the one place where their conventions live.
+
+Coordinates are x right, y down, z away from the viewer. A *grid* coordinate of -1 is the centre of the first
+pixel and +1 the centre of the last one (``align_corners=True`` and inclusive grids, everywhere).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def euler_to_matrix(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
+    """Rotation ``Rx(pitch) @ Ry(yaw) @ Rz(roll)`` on column vectors.
+
+    Args: angles in degrees, each of shape (B,). Returns (B,3,3), orthonormal with determinant +1.
+    """
+    p, y, r = (torch.deg2rad(a) for a in (pitch, yaw, roll))
+    zero, one = torch.zeros_like(p), torch.ones_like(p)
+
+    def stack(*rows: Tensor) -> Tensor:
+        return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+    rx = stack(one, zero, zero, zero, p.cos(), -p.sin(), zero, p.sin(), p.cos())
+    ry = stack(y.cos(), zero, y.sin(), zero, one, zero, -y.sin(), zero, y.cos())
+    rz = stack(r.cos(), -r.sin(), zero, r.sin(), r.cos(), zero, zero, zero, one)
+    return rx @ ry @ rz
+
+
+def matrix_to_euler(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pitch, yaw and roll in degrees, each (B,), of rotations (B,3,3); the inverse of `euler_to_matrix` for |yaw| < 90."""
+    yaw = torch.asin(rotation[:, 0, 2].clamp(-1, 1))
+    pitch = torch.atan2(-rotation[:, 1, 2], rotation[:, 2, 2])
+    roll = torch.atan2(-rotation[:, 0, 1], rotation[:, 0, 0])
+    return torch.rad2deg(pitch), torch.rad2deg(yaw), torch.rad2deg(roll)
+
+
+def geodesic_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Angle in degrees (B,) of the rotation between two rotations (B,3,3)."""
+    trace = torch.einsum("bij,bij->b", a, b)
+    return torch.rad2deg(torch.acos(((trace - 1) / 2).clamp(-1, 1)))
+
+
+def project_to_rotation(matrix: Tensor) -> Tensor:
+    """The rotation (B,3,3) nearest to each matrix (B,3,3) in the Frobenius norm; for averaging and smoothing."""
+    u, _, vh = torch.linalg.svd(matrix)
+    sign = torch.det(u @ vh).sign()
+    diagonal = torch.diag_embed(torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1))
+    return u @ diagonal @ vh
+
+
+def image_grid(height: int, width: int, *, device: torch.device | None = None) -> Tensor:
+    """Identity sampling grid (H,W,2) with (x, y) in [-1,1]."""
+    y = torch.linspace(-1, 1, height, device=device)
+    x = torch.linspace(-1, 1, width, device=device)
+    gy, gx = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([gx, gy], -1)
+
+
+def volume_grid(depth: int, height: int, width: int, *, device: torch.device | None = None) -> Tensor:
+    """Identity sampling grid (D,H,W,3) with (x, y, z) in [-1,1]."""
+    z = torch.linspace(-1, 1, depth, device=device)
+    y = torch.linspace(-1, 1, height, device=device)
+    x = torch.linspace(-1, 1, width, device=device)
+    gz, gy, gx = torch.meshgrid(z, y, x, indexing="ij")
+    return torch.stack([gx, gy, gz], -1)
+
+
+def warp(features: Tensor, grid: Tensor) -> Tensor:
+    """Sample (B,C,H,W) by (B,H',W',2), or (B,C,D,H,W) by (B,D',H',W',3); the border is repeated outside [-1,1].
+
+    The grid is made contiguous first: permuted grids are sampled wrongly on Apple's MPS (pytorch #171602).
+    """
+    return F.grid_sample(
+        features, grid.to(features.dtype).contiguous(), mode="bilinear", padding_mode="border", align_corners=True
+    )
+
+
+def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
+    """Resample a flow (B,H,W,2) to (B,height,width,2) bilinearly; the identity stays the identity."""
+    if grid.shape[1:3] == (height, width):
+        return grid
+    resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(height, width), mode="bilinear", align_corners=True)
+    return resized.permute(0, 2, 3, 1)

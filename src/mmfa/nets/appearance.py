@@ -1,0 +1,52 @@
+"""Appearance extractor F: source image to a 3D feature volume (and, in `lite`, shallow 2D features for detail)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .blocks import ConvBlock, ResBlock
+
+
+@dataclass(frozen=True)
+class SourceFeatures:
+    """What is computed once per source photo.
+
+    volume: (B,C,D,h,w). skips: 2D features, finest first, (B,c_i,S/2^i,S/2^i); empty in the paper's model.
+    image: (B,3,S,S), the photo itself in [0,1].
+    """
+
+    volume: Tensor
+    skips: tuple[Tensor, ...]
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class LiteAppearanceParams:
+    volume_channels: int = 12
+    depth: int = 8
+    widths: tuple[int, ...] = (16, 32, 64, 96)
+
+
+class LiteAppearanceExtractor(nn.Module):
+    """Image (B,3,S,S) to a volume (B,C,D,S/8,S/8), keeping the shallow features as skips for the generator."""
+
+    def __init__(self, params: LiteAppearanceParams) -> None:
+        super().__init__()
+        self.params = params
+        stages: list[nn.Module] = [ConvBlock(3, params.widths[0])]
+        for inputs, outputs in zip(params.widths[:-1], params.widths[1:], strict=True):
+            stages.append(ConvBlock(inputs, outputs, stride=2))
+        self.stages = nn.ModuleList(stages)
+        self.to_volume = nn.Sequential(
+            ResBlock(params.widths[-1]), nn.Conv2d(params.widths[-1], params.volume_channels * params.depth, 1)
+        )
+
+    def forward(self, image: Tensor) -> SourceFeatures:
+        skips, x = [], image
+        for stage in self.stages:
+            x = stage(x)
+            skips.append(x)
+        volume = self.to_volume(x).unflatten(1, (self.params.volume_channels, self.params.depth))
+        return SourceFeatures(volume=volume, skips=tuple(skips[:-1]), image=image)

@@ -1,0 +1,133 @@
+"""Dense motion M: sparse keypoint motions to one backward flow and occlusion maps (eq. 1, 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..geometry import image_grid, volume_grid, warp
+from .blocks import ConvBlock, ResBlock, upsample
+
+_BACKGROUND_LOGIT = -8.0
+
+
+@dataclass(frozen=True)
+class DenseFlow:
+    """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
+
+    volume: (B,D,h,w,3). image: (B,2h,2w,2), or None in the paper's model, which has no 2D skips.
+    occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip, or None.
+    """
+
+    volume: Tensor
+    image: Tensor | None
+    occlusion: Tensor
+    skip_occlusion: Tensor | None
+
+
+@dataclass(frozen=True)
+class LiteDenseMotionParams:
+    keypoints: int = 65
+    volume_channels: int = 12
+    compressed: int = 4
+    widths: tuple[int, int, int] = (64, 96, 128)
+    fine_width: int = 48
+    skips: int = 3
+    depth: int = 8
+    heatmap_variance: float = 0.006
+
+
+class LiteDenseMotion(nn.Module):
+    """A 2D hourglass in place of the paper's 3D one, with a learned distance prior on the masks.
+
+    Each mask logit starts as a Gaussian around its driving keypoint, of a width of its own, so that the first flow
+    already moves lips and lids apart. Masks at h decide the volume's flow, masks at 2h the flow of shallow features.
+    """
+
+    log_width: Tensor
+
+    def __init__(self, params: LiteDenseMotionParams) -> None:
+        super().__init__()
+        self.params = params
+        count, (a, b, c) = params.keypoints + 1, params.widths
+        self.compress = nn.Conv3d(params.volume_channels, params.compressed, 1)
+        self.log_width = nn.Parameter(torch.full((params.keypoints,), -1.6))
+        self.down = nn.ModuleList(
+            [ConvBlock(count * (params.compressed + 1), a), ConvBlock(a, b, stride=2), ConvBlock(b, c, stride=2)]
+        )
+        self.middle = ResBlock(c)
+        self.up = nn.ModuleList([ConvBlock(c, b), ConvBlock(2 * b, a), ConvBlock(2 * a, a)])
+        self.masks = nn.Conv2d(a, count * params.depth, 1)
+        self.occlusion = nn.Conv2d(a, 1, 3, 1, 1)
+        self.fine = ConvBlock(a, params.fine_width)
+        self.fine_masks = nn.Conv2d(params.fine_width, count, 3, 1, 1)
+        self.fine_shift = nn.Conv2d(params.fine_width, 2, 3, 1, 1)
+        self.skip_occlusion = nn.Conv2d(params.fine_width, params.skips, 3, 1, 1)
+        for layer in (self.masks, self.fine_masks, self.fine_shift):
+            nn.init.normal_(layer.weight, std=1e-3)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for layer in (self.occlusion, self.skip_occlusion):
+            nn.init.constant_(layer.bias, 2.0)  # type: ignore[arg-type]
+
+    def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> DenseFlow:
+        """volume (B,C,D,h,w); keypoints (B,K,3); jacobian (B,3,3) from `motion.jacobian`; driving scale (B,1)."""
+        params = self.params
+        batch, _, depth, height, width = volume.shape
+        offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
+        grid = volume_grid(depth, height, width, device=volume.device)
+        moved = torch.einsum("bij,dhwj->bdhwi", jacobian, grid)
+
+        middle = depth // 2
+        slices = moved[:, middle, None] + offsets[:, :, None, None]  # (B,K,h,w,3)
+        slices = torch.cat([grid[middle].expand(batch, 1, -1, -1, -1), slices], 1)
+        warped = warp(self.compress(volume), slices)  # (B,c,K+1,h,w)
+        flat = image_grid(height, width, device=volume.device)
+        heat = _heatmaps(flat, driving, params.heatmap_variance) - _heatmaps(flat, source, params.heatmap_variance)
+        heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], 1)
+        x0 = self.down[0](torch.cat([warped.flatten(1, 2), heat], 1))
+        x1 = self.down[1](x0)
+        x2 = self.middle(self.down[2](x1))
+        y = self.up[0](upsample(x2))
+        y = self.up[1](upsample(torch.cat([y, x1], 1)))
+        y = self.up[2](torch.cat([y, x0], 1))
+
+        prior = self._prior(grid.flatten(0, 2), driving, scale)
+        masks = (self.masks(y).float().reshape(batch, params.keypoints + 1, -1) + prior).softmax(1)
+        masks = masks.unflatten(2, (depth, height, width))
+        background = masks[:, 0, ..., None]
+        volume_flow = background * grid + (1 - background) * moved
+        volume_flow = volume_flow + torch.einsum("bkdhw,bki->bdhwi", masks[:, 1:], offsets)
+
+        z = self.fine(upsample(y))
+        flat = image_grid(2 * height, 2 * width, device=volume.device)
+        prior = self._prior(flat.flatten(0, 1), driving[..., :2], scale)
+        fine = (self.fine_masks(z).float().flatten(2) + prior).softmax(1).unflatten(2, (2 * height, 2 * width))
+        background = fine[:, 0, ..., None]
+        shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
+        moved2d = torch.einsum("bij,hwj->bhwi", jacobian[:, :2, :2], flat)
+        image_flow = background * flat + (1 - background) * moved2d
+        image_flow = image_flow + torch.einsum("bkhw,bki->bhwi", fine[:, 1:], shifts)
+        image_flow = image_flow + 0.05 * torch.tanh(self.fine_shift(z).float()).permute(0, 2, 3, 1)
+        return DenseFlow(
+            volume=volume_flow,
+            image=image_flow,
+            occlusion=self.occlusion(y).float().sigmoid(),
+            skip_occlusion=self.skip_occlusion(z).float().sigmoid(),
+        )
+
+    def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor) -> Tensor:
+        """Log-Gaussian logits (B,K+1,P) of points (P,2|3) around keypoints (B,K,2|3); depth counts less."""
+        weight = points.new_tensor([1.0, 1.0, 0.3][: points.shape[1]]).sqrt()
+        p, k = points * weight, keypoints * weight
+        distance = (p**2).sum(-1) + (k**2).sum(-1, keepdim=True) - 2 * k @ p.T
+        logits = -distance / (2 * (self.log_width.exp() * scale)[..., None] ** 2)
+        return torch.cat([torch.full_like(logits[:, :1], _BACKGROUND_LOGIT), logits], 1)
+
+
+def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:
+    """Gaussian bumps (B,K,h,w) around the 2D projection of keypoints (B,K,3) on a grid (h,w,2)."""
+    x = torch.exp(-((grid[0, :, 0] - keypoints[..., :1]) ** 2) / (2 * variance))
+    y = torch.exp(-((grid[:, 0, 1] - keypoints[..., 1:2]) ** 2) / (2 * variance))
+    return y[..., :, None] * x[..., None, :]

@@ -1,0 +1,53 @@
+"""Expression encoder and decoder: f = E_exp(I), d = D_exp(f, x_c) (eq. 4, A.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import mlp
+
+
+@dataclass(frozen=True)
+class MeshExpressionEncoderParams:
+    features: int = 64
+    mesh_points: int = 478
+    hidden: tuple[int, ...] = (256, 128)
+
+
+class MeshExpressionEncoder(nn.Module):
+    """Pose-normalised mesh (B,P,3), as an offset from the mean mesh, to the expression feature f (B,N)."""
+
+    def __init__(self, params: MeshExpressionEncoderParams) -> None:
+        super().__init__()
+        self.params = params
+        self.head = mlp((params.mesh_points * 3, *params.hidden, params.features))
+
+    def forward(self, mesh: Tensor) -> Tensor:
+        return self.head(8 * mesh.flatten(1))
+
+
+@dataclass(frozen=True)
+class ExpressionDecoderParams:
+    features: int = 64
+    keypoints: int = 20
+    hidden: tuple[int, ...] = (256, 256)
+    reach: float = 0.2
+
+
+class ExpressionDecoder(nn.Module):
+    """Expression feature (B,N) and canonical keypoints (B,K,3) to the deformation (B,K,3); fully connected (A.1)."""
+
+    def __init__(self, params: ExpressionDecoderParams) -> None:
+        super().__init__()
+        self.params = params
+        outputs = params.keypoints * 3
+        self.layers = mlp((params.features + outputs, *params.hidden, outputs), norm=True)
+        nn.init.normal_(self.layers[-1].weight, std=1e-3)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, feature: Tensor, canonical: Tensor) -> Tensor:
+        x = torch.cat([feature, canonical.flatten(1)], 1)
+        return self.params.reach * self.layers(x).unflatten(1, (-1, 3))

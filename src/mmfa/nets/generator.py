@@ -1,0 +1,70 @@
+"""Multi-scale generator G: warped features to images at S/4, S/2 and S (A.1, Fig. 2c)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..geometry import resize_grid, warp
+from .appearance import SourceFeatures
+from .blocks import ConvBlock, ResBlock, upsample
+from .dense_motion import DenseFlow
+
+
+@dataclass(frozen=True)
+class LiteGeneratorParams:
+    volume_channels: int = 12
+    depth: int = 8
+    width: int = 96
+    stages: tuple[int, ...] = (64, 32, 16)
+    skips: tuple[int, ...] = (16, 32, 64)
+    blocks: int = 2
+
+
+class LiteGenerator(nn.Module):
+    """Warped volume (B,C,D,S/8,S/8) and warped shallow features to images at S/4, S/2, S; each in [0,1].
+
+    At every resolution the image is a learned blend of the warped photo, which carries skin and hair, and of generated
+    colour, which fills what the photo never showed (teeth, lids, disocclusions).
+    """
+
+    def __init__(self, params: LiteGeneratorParams) -> None:
+        super().__init__()
+        self.params = params
+        self.bottom = nn.Sequential(
+            ConvBlock(params.volume_channels * params.depth, params.width),
+            *(ResBlock(params.width) for _ in range(params.blocks)),
+        )
+        ups, merges, outputs = [], [], []
+        channels = params.width
+        for stage, skip in zip(params.stages, reversed(params.skips), strict=True):
+            ups.append(nn.Conv2d(channels, stage, 1))
+            merges.append(ConvBlock(stage + skip, stage))
+            output = nn.Conv2d(stage, 4, 3, 1, 1)
+            nn.init.constant_(output.bias[3], 2.0)  # type: ignore[index]
+            outputs.append(output)
+            channels = stage + 4
+        self.ups, self.merges, self.outputs = nn.ModuleList(ups), nn.ModuleList(merges), nn.ModuleList(outputs)
+
+    def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
+        """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
+        assert flow.image is not None and flow.skip_occlusion is not None
+        x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
+        images = []
+        for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
+            level = len(self.ups) - 1 - index
+            skip = features.skips[level]
+            size = (skip.shape[-2], skip.shape[-1])
+            grid = resize_grid(flow.image, *size)
+            occlusion = F.interpolate(flow.skip_occlusion[:, level, None], size=size, mode="bilinear", align_corners=True)
+            x = merge(torch.cat([upsample(up(x)), warp(skip, grid) * occlusion], 1))
+            y = output(x).float()
+            keep = y[:, 3:].sigmoid()
+            photo = warp(F.interpolate(features.image, size=size, mode="area"), grid)
+            image = keep * photo + (1 - keep) * y[:, :3].sigmoid()
+            images.append(image)
+            x = torch.cat([x, image, keep], 1)
+        return tuple(images)

@@ -1,0 +1,161 @@
+"""The model that composes the networks (Fig. 2a)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..motion import Composition, Motion, compose, jacobian
+from .affine import MeshAffineEstimator, MeshAffineParams
+from .appearance import LiteAppearanceExtractor, LiteAppearanceParams, SourceFeatures
+from .canonical import MeshCanonicalDetector, MeshCanonicalParams
+from .dense_motion import DenseFlow, LiteDenseMotion, LiteDenseMotionParams
+from .expression import (
+    ExpressionDecoder,
+    ExpressionDecoderParams,
+    MeshExpressionEncoder,
+    MeshExpressionEncoderParams,
+)
+from .generator import LiteGenerator, LiteGeneratorParams
+
+
+@dataclass(frozen=True)
+class FaceInput:
+    """One batch of face crops with what the frozen priors say of them.
+
+    image: (B,3,S,S) in [0,1]. mesh: (B,478,3), pose-normalised landmarks in the template's frame.
+    rotation (B,3,3), scale (B,1), translation (B,3): the landmark pose (`mmfa.priors.pose`).
+    """
+
+    image: Tensor
+    mesh: Tensor
+    rotation: Tensor
+    scale: Tensor
+    translation: Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that is computed once per source photo, batch of B."""
+
+    features: SourceFeatures
+    canonical: Tensor
+    motion: Motion
+    keypoints: Tensor
+
+    def expand(self, count: int) -> Source:
+        """The one source, repeated as a batch without copying."""
+
+        def grow(tensor: Tensor) -> Tensor:
+            return tensor.expand(count, *tensor.shape[1:])
+
+        features = SourceFeatures(
+            volume=grow(self.features.volume),
+            skips=tuple(grow(skip) for skip in self.features.skips),
+            image=grow(self.features.image),
+        )
+        return Source(features, grow(self.canonical), self.motion.expand(count), grow(self.keypoints))
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """images: coarsest first, the last is the output (B,3,S,S) in [0,1]. The rest is what the losses need."""
+
+    images: tuple[Tensor, ...]
+    keypoints: Tensor
+    deformation: Tensor
+    flow: DenseFlow
+
+
+@dataclass(frozen=True)
+class LiteParams:
+    """Sizes of a landmark-fed model; see `lite` and `tiny`."""
+
+    size: int = 256
+    composition: Composition = "mmfa"
+    appearance: LiteAppearanceParams = field(default_factory=LiteAppearanceParams)
+    canonical: MeshCanonicalParams = field(default_factory=MeshCanonicalParams)
+    affine: MeshAffineParams = field(default_factory=MeshAffineParams)
+    expression_encoder: MeshExpressionEncoderParams = field(default_factory=MeshExpressionEncoderParams)
+    expression_decoder: ExpressionDecoderParams = field(default_factory=lambda: ExpressionDecoderParams(keypoints=65))
+    dense_motion: LiteDenseMotionParams = field(default_factory=LiteDenseMotionParams)
+    generator: LiteGeneratorParams = field(default_factory=LiteGeneratorParams)
+
+
+class MMFA(nn.Module):
+    """Landmark-fed MMFA: explicit canonical keypoints, ``s R (x_c + d) + t``, d from (f, x_c), a warped 3D volume."""
+
+    mean_mesh: Tensor
+
+    def __init__(self, params: LiteParams) -> None:
+        super().__init__()
+        self.params = params
+        self.register_buffer("mean_mesh", torch.zeros(params.canonical.mesh_points, 3))
+        self.appearance = LiteAppearanceExtractor(params.appearance)
+        self.canonical_detector = MeshCanonicalDetector(params.canonical)
+        self.affine = MeshAffineEstimator(params.affine)
+        self.expression_encoder = MeshExpressionEncoder(params.expression_encoder)
+        self.expression_decoder = ExpressionDecoder(params.expression_decoder)
+        self.dense_motion = LiteDenseMotion(params.dense_motion)
+        self.generator = LiteGenerator(params.generator)
+
+    def motion_networks(self) -> list[nn.Module]:
+        """The networks between the frozen priors and the keypoints."""
+        return [self.canonical_detector, self.affine, self.expression_encoder, self.expression_decoder]
+
+    def canonical(self, face: FaceInput) -> Tensor:
+        """Canonical keypoints x_c (B,K,3)."""
+        return self.canonical_detector(face.mesh - self.mean_mesh)
+
+    def motion(self, face: FaceInput) -> Motion:
+        """Motion (R, s, t, f) of each face: R of the frozen pose prior, s and t of the affine estimator, f of E_exp."""
+        offset = face.mesh - self.mean_mesh
+        scale, translation = self.affine(offset, face.scale, face.translation)
+        return Motion(
+            rotation=face.rotation, scale=scale, translation=translation, expression=self.expression_encoder(offset)
+        )
+
+    def keypoints(self, canonical: Tensor, motion: Motion) -> tuple[Tensor, Tensor]:
+        """Keypoints in the image and the deformation, both (B,K,3), of canonical keypoints under a motion (eq. 5)."""
+        deformation = self.expression_decoder(motion.expression, canonical)
+        return compose(canonical, deformation, motion, mode=self.params.composition), deformation
+
+    def source(self, face: FaceInput) -> Source:
+        """All that a source photo needs, once."""
+        canonical, motion = self.canonical(face), self.motion(face)
+        keypoints, _ = self.keypoints(canonical, motion)
+        return Source(self.appearance(face.image), canonical, motion, keypoints)
+
+    def render(self, source: Source, driving: Motion) -> Rendering:
+        """The source under the driving motion; both of the same batch size."""
+        keypoints, deformation = self.keypoints(source.canonical, driving)
+        flow = self.dense_motion(
+            source.features.volume,
+            source=source.keypoints,
+            driving=keypoints,
+            jacobian=jacobian(source.motion, driving, mode=self.params.composition),
+            scale=driving.scale,
+        )
+        return Rendering(self.generator(source.features, flow), keypoints, deformation, flow)
+
+    def forward(self, source: FaceInput, driving: FaceInput) -> Rendering:
+        return self.render(self.source(source), self.motion(driving))
+
+
+def lite() -> LiteParams:
+    """The model that ships: 256 x 256, real time on a CPU."""
+    return LiteParams()
+
+
+def tiny() -> LiteParams:
+    """64 x 64, for tests."""
+    base = LiteParams()
+    return replace(
+        base,
+        size=64,
+        appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
+        dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
+        generator=LiteGeneratorParams(volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1),
+    )

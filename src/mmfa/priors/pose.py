@@ -1,0 +1,54 @@
+"""Head pose by weighted Procrustes: the frozen rotation of the paper, and the first guess of scale and translation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import as_file, files
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HeadPose:
+    """``points ~ scale * R @ template + offset``, x right, y down, z away from the viewer, in grid units.
+
+    rotation: (B,3,3), det +1, identity for a frontal face. scale: (B,1). translation: (B,3), the offset with z = 0
+    (the landmarks' depth has no origin). offset: (B,3), with the fitted z.
+    """
+
+    rotation: Tensor
+    scale: Tensor
+    translation: Tensor
+    offset: Tensor
+
+
+@lru_cache(maxsize=1)
+def template() -> tuple[Tensor, Tensor]:
+    """Canonical face (468,3) in [-1,1], weighted centroid at the origin, and its weights (468,) with sum 1."""
+    with as_file(files("mmfa.priors") / "weights" / "face_geometry.safetensors") as path:
+        tensors = load_file(str(path))
+    weights = tensors["weights"] / tensors["weights"].sum()
+    vertices = tensors["vertices"] - weights @ tensors["vertices"]
+    return vertices / vertices[:, :2].abs().max(), weights
+
+
+def head_pose(points: Tensor) -> HeadPose:
+    """Pose of landmarks (B,N>=468,3) in grid coordinates; only the first 468 are used. Differentiable."""
+    vertices, weights = (tensor.to(points) for tensor in template())
+    points = points[:, :468]
+    centre = torch.einsum("n,bni->bi", weights, points)
+    covariance = torch.einsum("n,bni,nj->bij", weights, points - centre[:, None], vertices)
+    u, singular, vh = torch.linalg.svd(covariance)
+    sign = torch.det(u @ vh).sign()
+    signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
+    rotation = (u * signs[:, None]) @ vh
+    scale = (singular * signs).sum(1, keepdim=True) / torch.einsum("n,ni->", weights, vertices**2)
+    return HeadPose(rotation, scale, centre * centre.new_tensor([1.0, 1.0, 0.0]), centre)
+
+
+def normalise(points: Tensor, pose: HeadPose) -> Tensor:
+    """Landmarks (B,N,3) in the template's frame: ``R^T (points - offset) / scale``."""
+    return (points - pose.offset[:, None]) @ pose.rotation / pose.scale[:, :, None]
