@@ -5,8 +5,9 @@
     python tools/convert_mediapipe.py mediapipe-face_mesh-0.4.1657299874.tgz
 
 Development only: the package reads nothing but the results. Written are the attention landmark network, the
-short-range face detector (weights in float16, as in the originals; the graph as JSON in the file's metadata) and
-the canonical face geometry (float32), turned to this package's axes: x right, y down, z away from the viewer.
+short-range face detector (weights in float16, as in the originals; the graph as JSON in the file's
+metadata) and the canonical face geometry (float32), turned to this package's axes: x right, y down, z away
+from the viewer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import tflite
 from flatbuffers import flexbuffers
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 ASSETS = "package/face_mesh_solution_packed_assets.data"
 ASSETS_SHA256 = "dbe5905c582c0462cdaea17e7e6ecea92edaa8cccc515c5e2e7291f2cbb5fb99"
@@ -51,7 +52,7 @@ class Converter:
             self._operator(self.graph.Operators(index))
 
     def metadata(self, names: list[str]) -> dict[str, str]:
-        """The safetensors metadata; `names` pick the outputs, in the order in which the network returns them."""
+        """The safetensors metadata; `names` pick the outputs, in the order the network returns them."""
         outputs = {self.graph.Tensors(int(i)).Name().decode(): int(i) for i in self.graph.OutputsAsNumpy()}
         resolved = [self.alias.get(outputs[name], outputs[name]) for name in names]
         graph = {"input": int(self.graph.Inputs(0)), "input_shape": self._shape(self.graph.Inputs(0))[1:],
@@ -77,7 +78,9 @@ class Converter:
     def _weight(self, array: np.ndarray | None) -> str:
         assert array is not None
         half = np.ascontiguousarray(array, np.float16)
-        assert np.array_equal(half.astype(np.float32), array.astype(np.float32)), "float16 would lose precision"
+        assert np.array_equal(half.astype(np.float32), array.astype(np.float32)), (
+            "float16 would lose precision"
+        )
         name = f"w{len(self.arrays)}"
         self.arrays[name] = half
         return name
@@ -148,7 +151,8 @@ class Converter:
             return inputs, {
                 "op": "landmark_frame", "subset": list(options["subset_idxs"]),
                 "axis": [options["left_rotation_idx"], options["right_rotation_idx"]],
-                "angle": options["target_rotation_radians"], "scale": [options["scale_x"], options["scale_y"]],
+                "angle": options["target_rotation_radians"],
+                "scale": [options["scale_x"], options["scale_y"]],
                 "size": [options["output_height"], options["output_width"]],
             }  # fmt: skip
         raise NotImplementedError(name)
@@ -211,6 +215,17 @@ def read_geometry(data: bytes) -> dict[str, np.ndarray]:
     return {"vertices": np.ascontiguousarray(vertices), "weights": weights}
 
 
+def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """A safetensors file whose bytes depend on its contents only: the library's own metadata order varies."""
+    data = save(arrays, metadata)
+    size = struct.unpack_from("<Q", data)[0]
+    header = json.loads(data[8 : 8 + size])
+    del header["__metadata__"]
+    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Convert MediaPipe's face networks to safetensors.")
     parser.add_argument("tarball", type=Path, help="mediapipe-face_mesh-0.4.1657299874.tgz from `npm pack`")
@@ -226,12 +241,17 @@ def main() -> None:
     mesh = Converter(data[LANDMARKS])
     outputs = ["output_mesh_identity", "output_lips", "output_left_eye", "output_right_eye",
                "output_left_iris", "output_right_iris", "conv_faceflag"]  # fmt: skip
-    save_file(mesh.arrays, args.out / "face_mesh.safetensors", mesh.metadata(outputs))
+    write(args.out / "face_mesh.safetensors", mesh.arrays, mesh.metadata(outputs))
     detector = Converter(data[DETECTOR])
     metadata = detector.metadata(["regressors", "classificators"])
-    save_file(detector.arrays, args.out / "face_detector.safetensors", metadata)
-    geometry = {"format": "mmfa-geometry", "version": "1", "source": SOURCE, "axes": "x right, y down, z away, cm"}
-    save_file(read_geometry(data[GEOMETRY]), args.out / "face_geometry.safetensors", geometry)
+    write(args.out / "face_detector.safetensors", detector.arrays, metadata)
+    geometry = {
+        "format": "mmfa-geometry",
+        "version": "1",
+        "source": SOURCE,
+        "axes": "x right, y down, z away, cm",
+    }
+    write(args.out / "face_geometry.safetensors", read_geometry(data[GEOMETRY]), geometry)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Find faces in an image: MediaPipe's short-range detector, plus a search for faces too large or small for it."""
+"""Find faces: MediaPipe's short-range detector, plus a search for faces too large or too small for it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from mmfa.priors.graph import WEIGHTS, GraphNet
 
 INPUT_SIZE = 128
 MIN_SCORE = 0.5
+MIN_TILE_SCORE = 0.7  # tiles show the detector many things at the scale of a face that are none
 SAME_FACE_IOU = 0.3
 MARGIN = 0.25  # padding, of the longer side, for faces that fill the image
-TILES = (0.6, 0.4)  # tile sides, of the longer side, for faces that are small in it
+TILES = (0.6, 0.4, 0.25)  # tile sides, of the longer side, for faces that are small in it
 TILE_STEP = 0.75  # at most, of a tile
+
+Window = tuple[float, float, float]  # a square: centre x, centre y, side, in pixels
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Detection:
 
 
 class FaceDetector(nn.Module):
-    """Frozen face detector; ``detect(image)`` -> detections, the largest face first, none if there is no face."""
+    """Frozen face detector; ``detect(image)`` -> detections, the largest first; [] without a face."""
 
     anchors: Tensor
 
@@ -51,35 +54,38 @@ class FaceDetector(nn.Module):
     def detect(self, image: np.ndarray | Tensor, *, at_least: int = 1) -> list[Detection]:
         """Faces in `image`, an (H, W, 3) uint8 array or a (3, H, W) tensor in [0, 1].
 
-        The whole image is searched, then, while there are fewer than `at_least` faces, the image with a margin and
-        overlapping tiles of it.
+        The whole image is searched, then, while there are fewer than `at_least` faces, the image with a
+        margin and overlapping tiles of it.
         """
         picture = _as_tensor(image).to(self.anchors)
         height, width = picture.shape[-2:]
         longer = max(height, width)
         whole = (width / 2, height / 2, float(longer))
         with_margin = (width / 2, height / 2, longer * (1 + 2 * MARGIN))
-        searches = [[whole], [with_margin], *(_tiles(height, width, part * longer) for part in TILES)]
+        searches = [([whole], MIN_SCORE), ([with_margin], MIN_SCORE)]
+        searches += [(_tiles(height, width, part * longer), MIN_TILE_SCORE) for part in TILES]
         candidates = torch.zeros(0, 17)
         found: list[Detection] = []
-        for windows in searches:
-            candidates = torch.cat([candidates, self._candidates(picture, windows)])
+        for windows, threshold in searches:
+            candidates = torch.cat([candidates, self._candidates(picture, windows, threshold)])
             found = _merge(candidates)
             if len(found) >= at_least:
                 break
         return sorted(found, key=lambda detection: detection.area, reverse=True)
 
-    def _candidates(self, picture: Tensor, windows: list[tuple[float, float, float]]) -> Tensor:
-        """Candidates (N, 17): score, box, keypoints in image pixels, from square windows (centre x, y, side)."""
+    def _candidates(self, picture: Tensor, windows: list[Window], threshold: float) -> Tensor:
+        """Candidates (N, 17): score, box, keypoints in image pixels, from square windows."""
         crops = torch.cat([_crop(picture, *window) for window in windows])
         raw, logits = self.network(crops * 2 - 1)
         scores = logits.squeeze(-1).clamp(-100, 100).sigmoid()
         points = raw.reshape(len(windows), -1, 8, 2) / INPUT_SIZE
         centre, extent = points[:, :, :1] + self.anchors[:, None], points[:, :, 1:2]
-        unit = torch.cat([centre - extent / 2, centre + extent / 2, points[:, :, 2:] + self.anchors[:, None]], 2)
+        unit = torch.cat(
+            [centre - extent / 2, centre + extent / 2, points[:, :, 2:] + self.anchors[:, None]], 2
+        )
         frame = unit.new_tensor(windows)[:, None, None]
         pixels = (unit - 0.5) * frame[..., 2:] + frame[..., :2]
-        return torch.cat([scores[..., None], pixels.flatten(2)], -1)[scores > MIN_SCORE].cpu()
+        return torch.cat([scores[..., None], pixels.flatten(2)], -1)[scores > threshold].cpu()
 
 
 def _merge(candidates: Tensor) -> list[Detection]:
@@ -109,7 +115,7 @@ def _crop(picture: Tensor, centre_x: float, centre_y: float, side: float) -> Ten
     return F.interpolate(window[None], target, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
-def _tiles(height: int, width: int, side: float) -> list[tuple[float, float, float]]:
+def _tiles(height: int, width: int, side: float) -> list[Window]:
     def centres(length: int) -> list[float]:
         if length <= side:
             return [length / 2]

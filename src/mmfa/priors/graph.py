@@ -1,7 +1,7 @@
 """Run a small converted network graph (`tools/convert_mediapipe.py`) in torch, differentiably.
 
-A graph file is a safetensors file: float16 weights, and in its metadata a format version and the graph as JSON.
-Nothing in it is executed; the list of operations is closed.
+A graph file is a safetensors file: float16 weights, and in its metadata a format version and the graph as
+JSON. Nothing in it is executed; the list of operations is closed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 class GraphNet(nn.Module):
     """A frozen network read from a graph file; weights are float32 buffers that stay out of ``state_dict``.
 
-    ``forward(images)``: (B, *input_shape as C, H, W) -> list of output tensors, in the file's order: spatial maps
-    flattened channels-last to (B, N), other tensors as they are, (B, N, C). Gradients reach the images.
+    ``forward(images)``: (B, *input_shape as C, H, W) -> list of output tensors, in the file's order:
+    spatial maps flattened channels-last to (B, N), other tensors as they are, (B, N, C). Gradients reach
+    the images.
 
     Raises `ModelError` for a missing or foreign file, ValueError for a wrong image shape.
     """
@@ -63,7 +64,9 @@ class GraphNet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             raise ValueError(f"images must be (B, *{self.input_shape}), got {tuple(images.shape)}")
-        values = {self._input: images.contiguous(memory_format=torch.channels_last)}  # a quarter faster on CPU
+        values = {
+            self._input: images.contiguous(memory_format=torch.channels_last)
+        }  # a quarter faster on CPU
         for node, release in zip(self.nodes, self._release, strict=True):
             arguments = [values[index] for index in node["in"]]
             values[node["out"]] = _OPERATIONS[node["op"]](node, self._buffers, *arguments)
@@ -82,7 +85,9 @@ def _conv(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
     padding = (top, left)
     if (left, top) != (right, bottom):
         x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    return F.conv2d(x, buffers[node["weight"]], buffers[node["bias"]], node["stride"], padding, 1, node["groups"])
+    return F.conv2d(
+        x, buffers[node["weight"]], buffers[node["bias"]], node["stride"], padding, 1, node["groups"]
+    )
 
 
 def _prelu(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
@@ -121,8 +126,8 @@ def _reshape(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
 def _landmark_frame(node: Node, buffers: Buffers, landmarks: Tensor) -> Tensor:
     """(B, 4, 4) map from pixels of an aligned sub-window to the frame of `landmarks` (B, N, 3).
 
-    The window is the scaled bounding box of a subset of the landmarks in axes rotated so that the line between
-    two of them is level; MediaPipe's Landmarks2TransformMatrix.
+    The window is the scaled bounding box of a subset of the landmarks in axes rotated so that the line
+    between two of them is level; MediaPipe's Landmarks2TransformMatrix.
     """
     points = landmarks[..., :2]
     start, end = points[:, node["axis"][0]], points[:, node["axis"][1]]

@@ -25,11 +25,19 @@ from mmfa.priors.groups import (
     eye_opening,
     mouth_opening,
 )
-from mmfa.priors.roi import from_roi, roi_from_detection, roi_from_landmarks, sampling_grid, to_grid, to_pixels
+from mmfa.priors.roi import (
+    from_roi,
+    roi_from_detection,
+    roi_from_landmarks,
+    sampling_grid,
+    to_grid,
+    to_pixels,
+)
 
 __all__ = [
     "BROWS", "EYES", "FACE_OVAL", "IRISES", "LIPS", "LOSS_GROUPS", "LOSS_POINTS", "NOSE",
-    "FaceLandmarker", "FaceTracker", "Landmarks", "TrackedFace", "detect_single", "eye_opening", "mouth_opening",
+    "FaceLandmarker", "FaceTracker", "Landmarks", "TrackedFace", "detect_single", "eye_opening",
+    "mouth_opening",
     "roi_from_detection", "roi_from_landmarks", "to_grid", "to_pixels",
 ]  # fmt: skip
 
@@ -39,7 +47,7 @@ _EYE_CONTOUR = 16  # the first points of each eye's refined set
 
 @dataclass(frozen=True)
 class Landmarks:
-    """points (B, 478, 3) in grid coordinates (see `mmfa.priors.roi`); score (B,) in [0, 1]: is this a face."""
+    """points (B, 478, 3) in grid coordinates (see `mmfa.priors.roi`); score (B,) in [0, 1]: a face?"""
 
     points: Tensor
     score: Tensor
@@ -60,6 +68,10 @@ class TrackedFace:
 class FaceLandmarker(nn.Module):
     """Frozen 478-point landmark network, differentiable with respect to the images."""
 
+    lips: Tensor
+    eye: Tensor
+    other_eye: Tensor
+
     def __init__(self, path: Path = WEIGHTS / "face_mesh.safetensors") -> None:
         super().__init__()
         self.network = GraphNet(path)
@@ -68,7 +80,7 @@ class FaceLandmarker(nn.Module):
             self.register_buffer(name, torch.tensor(subset), persistent=False)
 
     def forward(self, images: Tensor, roi: Tensor) -> Landmarks:
-        """images (B, 3, H, W) RGB in [0, 1], roi (B, 4) centre x, centre y, size, angle in pixels and radians."""
+        """images (B, 3, H, W) RGB in [0, 1], roi (B, 4) centre x, y, size, angle in pixels and radians."""
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
         if roi.shape != (len(images), 4):
@@ -85,8 +97,10 @@ class FaceLandmarker(nn.Module):
 
     landmarks = forward
 
-    def _assemble(self, mesh: Tensor, lips: Tensor, eye: Tensor, other_eye: Tensor, *irises: Tensor) -> Tensor:
-        """Put the refined lips and eyes in place and append the irises, at the mean depth of their eye contour."""
+    def _assemble(
+        self, mesh: Tensor, lips: Tensor, eye: Tensor, other_eye: Tensor, *irises: Tensor
+    ) -> Tensor:
+        """Put the refined lips and eyes in place; append the irises at the mean depth of their eye."""
         xy, z = mesh[..., :2], mesh[..., 2]
         count = len(mesh)
         indices = (self.lips, self.eye, self.other_eye)
@@ -138,7 +152,9 @@ class FaceTracker:
         if self._roi is None:
             found = self.detector.detect(picture, at_least=self.face + 1)
             if found and len(found) <= self.face:
-                raise FaceError(f"face {self.face} asked for, but only {len(found)} found; faces count from 0")
+                raise FaceError(
+                    f"face {self.face} asked for, but only {len(found)} found; faces count from 0"
+                )
             return found[self.face] if found else None
         centre = self._roi[:2]
         found = self.detector.detect(picture)
@@ -164,8 +180,10 @@ def detect_single(
     landmarker: FaceLandmarker | None = None,
     detector: FaceDetector | None = None,
 ) -> TrackedFace:
-    """Landmarks of a face, by size, of a photograph (H, W, 3) uint8; raises `FaceError` when it is not there."""
+    """Landmarks of the `face`-th largest face in a photograph (H, W, 3) uint8; `FaceError` if not there."""
     tracked = FaceTracker(face, landmarker=landmarker, detector=detector).track(image)
     if tracked is None:
-        raise FaceError("no face found; use a sharper or closer picture in which the face looks at the camera")
+        raise FaceError(
+            "no face found; use a sharper or closer picture in which the face looks at the camera"
+        )
     return tracked

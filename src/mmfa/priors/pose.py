@@ -1,4 +1,4 @@
-"""Head pose by weighted Procrustes: the frozen rotation of the paper, and the first guess of scale and translation."""
+"""Head pose by weighted Procrustes: the paper's frozen rotation, the first guess of scale and translation."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from functools import lru_cache
 from importlib.resources import as_file, files
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from mmfa.errors import ModelError
+
+VERTICES = 468
 
 
 @dataclass(frozen=True)
 class HeadPose:
     """``points ~ scale * R @ template + offset``, x right, y down, z away from the viewer, in grid units.
 
-    rotation: (B,3,3), det +1, identity for a frontal face. scale: (B,1). translation: (B,3), the offset with z = 0
-    (the landmarks' depth has no origin). offset: (B,3), with the fitted z.
+    rotation: (B,3,3), det +1, identity for a frontal face. scale: (B,1). translation: (B,3), the offset
+    with z = 0 (the landmarks' depth has no origin). offset: (B,3), with the fitted z.
     """
 
     rotation: Tensor
@@ -27,9 +32,12 @@ class HeadPose:
 
 @lru_cache(maxsize=1)
 def template() -> tuple[Tensor, Tensor]:
-    """Canonical face (468,3) in [-1,1], weighted centroid at the origin, and its weights (468,) with sum 1."""
+    """Canonical face (468,3) in [-1,1], weighted centroid at the origin; its weights (468,), sum 1."""
     with as_file(files("mmfa.priors") / "weights" / "face_geometry.safetensors") as path:
-        tensors = load_file(str(path))
+        try:
+            tensors = load_file(str(path))
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"cannot read the face geometry {path}: {error}") from error
     weights = tensors["weights"] / tensors["weights"].sum()
     vertices = tensors["vertices"] - weights @ tensors["vertices"]
     return vertices / vertices[:, :2].abs().max(), weights
@@ -37,8 +45,10 @@ def template() -> tuple[Tensor, Tensor]:
 
 def head_pose(points: Tensor) -> HeadPose:
     """Pose of landmarks (B,N>=468,3) in grid coordinates; only the first 468 are used. Differentiable."""
+    if points.dim() != 3 or points.shape[1] < VERTICES or points.shape[2] != 3:
+        raise ValueError(f"points must be (B, N >= {VERTICES}, 3), got {tuple(points.shape)}")
     vertices, weights = (tensor.to(points) for tensor in template())
-    points = points[:, :468]
+    points = points[:, :VERTICES]
     centre = torch.einsum("n,bni->bi", weights, points)
     covariance = torch.einsum("n,bni,nj->bij", weights, points - centre[:, None], vertices)
     u, singular, vh = torch.linalg.svd(covariance)
@@ -51,4 +61,6 @@ def head_pose(points: Tensor) -> HeadPose:
 
 def normalise(points: Tensor, pose: HeadPose) -> Tensor:
     """Landmarks (B,N,3) in the template's frame: ``R^T (points - offset) / scale``."""
+    if points.dim() != 3 or points.shape[-1] != 3 or len(points) != len(pose.scale):
+        raise ValueError(f"points must be ({len(pose.scale)}, N, 3), got {tuple(points.shape)}")
     return (points - pose.offset[:, None]) @ pose.rotation / pose.scale[:, :, None]

@@ -1,9 +1,9 @@
 """Regions of interest and the two coordinate systems of landmarks.
 
-Pixel coordinates are continuous: the centre of pixel i is at i + 0.5; z is in pixels too, away from the viewer.
-Grid coordinates are those of ``grid_sample(align_corners=True)``: the centres of the first and the last pixel are
-at -1 and 1, x right, y down, z scaled like x. A region of interest is (centre x, centre y, size, angle): a square in
-pixels, turned by `angle` radians from the x axis towards the y axis.
+Pixel coordinates are continuous: the centre of pixel i is at i + 0.5; z is in pixels too, away from the
+viewer. Grid coordinates are those of ``grid_sample(align_corners=True)``: the centres of the first and the
+last pixel are at -1 and 1, x right, y down, z scaled like x. A region of interest is (centre x, centre y,
+size, angle): a square in pixels, turned by `angle` radians from the x axis towards the y axis.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def roi_from_detection(box: Tensor, keypoints: Tensor) -> Tensor:
 
 
 def roi_from_landmarks(pixels: Tensor) -> Tensor:
-    """Landmarks (..., 468 or 478, 2 or 3) in pixels -> ROI (..., 4): box x 1.5, square, along the eye line."""
+    """Landmarks (..., 468 or 478, 2 or 3) in pixels -> ROI (..., 4): box x 1.5, square, eye-line angle."""
     xy = pixels[..., :468, :2]
     return _roi(xy.amin(-2), xy.amax(-2), xy[..., 33, :], xy[..., 263, :])
 
@@ -42,7 +42,8 @@ def roi_from_landmarks(pixels: Tensor) -> Tensor:
 def sampling_grid(roi: Tensor, height: int, width: int, size: int) -> Tensor:
     """ROI (B, 4) -> grid (B, size, size, 2) for ``grid_sample(align_corners=False)``.
 
-    Pixel indices, not pixel centres, are mapped, as in MediaPipe's OpenCV crop, for which its network was trained.
+    Pixel indices, not pixel centres, are mapped, as in MediaPipe's OpenCV crop, for which its network was
+    trained.
     """
     steps = torch.arange(size, device=roi.device, dtype=roi.dtype) / size
     square = torch.stack([steps.expand(size, size), steps[:, None].expand(size, size)], -1)
