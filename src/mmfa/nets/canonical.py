@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .anchors import COUNT
 from .blocks import mlp
 
 
 @dataclass(frozen=True)
 class MeshCanonicalParams:
-    keypoints: int = 65
+    keypoints: int = COUNT
     mesh_points: int = 478
     hidden: tuple[int, ...] = (256, 128)
     reach: float = 0.2

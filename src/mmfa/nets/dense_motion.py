@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import image_grid, volume_grid, warp
+from .anchors import COUNT
 from .blocks import ConvBlock, ResBlock, upsample
 
 _BACKGROUND_LOGIT = -8.0
@@ -29,7 +30,7 @@ class DenseFlow:
 
 @dataclass(frozen=True)
 class LiteDenseMotionParams:
-    keypoints: int = 65
+    keypoints: int = COUNT
     volume_channels: int = 12
     compressed: int = 4
     widths: tuple[int, int, int] = (64, 96, 128)

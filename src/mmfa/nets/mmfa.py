@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..motion import Composition, Motion, compose, jacobian
 from .affine import MeshAffineEstimator, MeshAffineParams
 from .appearance import LiteAppearanceExtractor, LiteAppearanceParams, SourceFeatures
+from .anchors import COUNT, anchor_log_widths, anchor_points
 from .canonical import MeshCanonicalDetector, MeshCanonicalParams
 from .dense_motion import DenseFlow, LiteDenseMotion, LiteDenseMotionParams
 from .expression import (
@@ -79,7 +80,7 @@ class LiteParams:
     canonical: MeshCanonicalParams = field(default_factory=MeshCanonicalParams)
     affine: MeshAffineParams = field(default_factory=MeshAffineParams)
     expression_encoder: MeshExpressionEncoderParams = field(default_factory=MeshExpressionEncoderParams)
-    expression_decoder: ExpressionDecoderParams = field(default_factory=lambda: ExpressionDecoderParams(keypoints=65))
+    expression_decoder: ExpressionDecoderParams = field(default_factory=lambda: ExpressionDecoderParams(keypoints=COUNT))
     dense_motion: LiteDenseMotionParams = field(default_factory=LiteDenseMotionParams)
     generator: LiteGeneratorParams = field(default_factory=LiteGeneratorParams)
 
@@ -101,26 +102,36 @@ class MMFA(nn.Module):
         self.dense_motion = LiteDenseMotion(params.dense_motion)
         self.generator = LiteGenerator(params.generator)
 
+    @torch.no_grad()
+    def anchor(self, mean_mesh: Tensor) -> None:
+        """Start the canonical keypoints on vertices of the data's mean mesh (478,3)."""
+        self.mean_mesh.copy_(mean_mesh)
+        self.canonical_detector.anchors.copy_(anchor_points(mean_mesh))
+        self.dense_motion.log_width.copy_(anchor_log_widths())
+
     def motion_networks(self) -> list[nn.Module]:
         """The networks between the frozen priors and the keypoints."""
         return [self.canonical_detector, self.affine, self.expression_encoder, self.expression_decoder]
 
     def canonical(self, face: FaceInput) -> Tensor:
         """Canonical keypoints x_c (B,K,3)."""
-        return self.canonical_detector(face.mesh - self.mean_mesh)
+        with _full_precision(face.mesh):
+            return self.canonical_detector(face.mesh - self.mean_mesh)
 
     def motion(self, face: FaceInput) -> Motion:
         """Motion (R, s, t, f) of each face: R of the frozen pose prior, s and t of the affine estimator, f of E_exp."""
-        offset = face.mesh - self.mean_mesh
-        scale, translation = self.affine(offset, face.scale, face.translation)
-        return Motion(
-            rotation=face.rotation, scale=scale, translation=translation, expression=self.expression_encoder(offset)
-        )
+        with _full_precision(face.mesh):
+            offset = face.mesh - self.mean_mesh
+            scale, translation = self.affine(offset, face.scale, face.translation)
+            expression = self.expression_encoder(offset)
+        return Motion(rotation=face.rotation, scale=scale, translation=translation, expression=expression)
 
     def keypoints(self, canonical: Tensor, motion: Motion) -> tuple[Tensor, Tensor]:
         """Keypoints in the image and the deformation, both (B,K,3), of canonical keypoints under a motion (eq. 5)."""
-        deformation = self.expression_decoder(motion.expression, canonical)
-        return compose(canonical, deformation, motion, mode=self.params.composition), deformation
+        with _full_precision(canonical):
+            deformation = self.expression_decoder(motion.expression, canonical)
+            placed = compose(canonical, deformation, motion, mode=self.params.composition)
+        return placed, deformation
 
     def source(self, face: FaceInput) -> Source:
         """All that a source photo needs, once."""
@@ -142,6 +153,11 @@ class MMFA(nn.Module):
 
     def forward(self, source: FaceInput, driving: FaceInput) -> Rendering:
         return self.render(self.source(source), self.motion(driving))
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """Keypoints are positions: three digits of bfloat16 would make them tremble, so autocast stops before them."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def lite() -> LiteParams:

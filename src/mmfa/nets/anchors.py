@@ -1,0 +1,32 @@
+"""The anchored keypoints of `lite`: which mesh vertices they start from, and how wide each one's influence starts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LIPS = (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 81, 13, 311, 308, 402, 14, 178)
+EYES = (33, 160, 158, 159, 133, 153, 145, 144, 263, 387, 385, 386, 362, 380, 374, 373, 468, 473)
+BROWS = (70, 105, 107, 300, 334, 336)
+NOSE = (1, 5, 168, 98, 327)
+OUTLINE = (10, 284, 454, 397, 152, 172, 234, 54)
+CHEEKS = (50, 280, 205, 425, 151)
+VERTICES = LIPS + EYES + BROWS + NOSE + OUTLINE + CHEEKS
+FINE = len(LIPS) + len(EYES)
+"""The first FINE keypoints sit on lips, lids and irises and move on their own."""
+HAIR = ((0.0, -1.45, 0.45), (-0.75, -1.15, 0.55), (0.75, -1.15, 0.55))
+"""Keypoints that no landmark anchors: the hair above the mesh, in the template's frame."""
+COUNT = len(VERTICES) + len(HAIR)
+
+
+def anchor_points(mean_mesh: Tensor) -> Tensor:
+    """Anchors (COUNT,3) of the canonical keypoints from the mean mesh (478,3)."""
+    return torch.cat([mean_mesh[list(VERTICES)], mean_mesh.new_tensor(HAIR)])
+
+
+def anchor_log_widths() -> Tensor:
+    """Log of each keypoint's width of influence (COUNT,), in units of the canonical face."""
+    widths = torch.full((COUNT,), 0.24)
+    widths[:FINE] = 0.07
+    widths[len(VERTICES) :] = 0.45
+    return widths.log()

@@ -1,0 +1,93 @@
+"""Saving and loading models: ``config.json`` beside ``model.safetensors``, versioned, never pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .errors import MmfaError, ModelError
+from .media.files import atomic_output
+from .nets.mmfa import MMFA, LiteParams, lite, tiny
+
+VERSION = 1
+SIZES = {"lite": lite, "tiny": tiny}
+"""Sizes that can be built by name."""
+
+
+def build(name: str) -> MMFA:
+    """An untrained model of a named size. Raises ModelError for an unknown name."""
+    if name not in SIZES:
+        raise ModelError(f"Unknown model size {name!r}; choose from {', '.join(SIZES)}.")
+    return MMFA(SIZES[name]())
+
+
+def shipped() -> list[str]:
+    """Names of the models whose weights come with the package."""
+    folder = files("mmfa") / "models"
+    return sorted(item.name for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
+
+
+def save_pretrained(model: MMFA, folder: str | Path, *, half: bool = True) -> None:
+    """Write `model` to a folder; floating-point tensors as fp16 when `half`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
+        for name, tensor in model.state_dict().items()
+    }
+    config = {"format": "mmfa-model", "version": VERSION, "params": dataclasses.asdict(model.params)}
+    with atomic_output(folder / "model.safetensors") as temporary:
+        save_file(tensors, str(temporary), metadata={"format": "mmfa-model", "version": str(VERSION)})
+    with atomic_output(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> MMFA:
+    """The shipped model `name`, or the one in a folder written by `save_pretrained`, in eval mode and fp32.
+
+    Raises ModelError when there is none, when it is damaged, or when it is of another version.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        if str(name) not in shipped():
+            raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {', '.join(shipped()) or 'none'}.")
+        folder = Path(str(files("mmfa") / "models" / str(name)))
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config.get("format") != "mmfa-model":
+            raise ModelError(f"{folder} holds no mmfa model.")
+        if config.get("version") != VERSION:
+            raise ModelError(f"{folder} is of version {config.get('version')}; this mmfa reads version {VERSION}.")
+        model = MMFA(_read_params(LiteParams, config["params"]))
+        tensors = load_file(str(folder / "model.safetensors"))
+        model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} holds no mmfa model: {error.filename} is missing.") from error
+    except MmfaError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ModelError(f"The model in {folder} is damaged or does not fit this version ({reason}).") from error
+    return model.eval().requires_grad_(False).to(device)
+
+
+def _read_params(kind: type, values: dict[str, Any]) -> Any:
+    """Rebuild a params dataclass from the dict of `dataclasses.asdict`."""
+    hints = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint) and not isinstance(hint, types.GenericAlias):
+            arguments[key] = _read_params(typing.cast(type, hint), value)
+        else:
+            arguments[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**arguments)
