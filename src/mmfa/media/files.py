@@ -66,6 +66,14 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Raise MediaError if a file can't be written at `path`: to say so before long work, not after it."""
+    target = Path(os.path.realpath(path))
+    _check_output(target, shown=Path(path))
+    if not os.access(target.parent, os.W_OK):
+        raise MediaError(f"{path} cannot be written: the folder {Path(path).parent} is not writable.")
+
+
 def _check_output(target: Path, *, shown: Path) -> None:
     try:
         if target.is_dir():
