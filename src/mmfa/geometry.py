@@ -29,7 +29,7 @@ def euler_to_matrix(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
 
 
 def matrix_to_euler(rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Pitch, yaw and roll in degrees, each (B,), of rotations (B,3,3); the inverse of `euler_to_matrix` for |yaw| < 90."""
+    """Pitch, yaw and roll in degrees, each (B,), of rotations (B,3,3); inverts `euler_to_matrix` for |yaw| < 90."""
     yaw = torch.asin(rotation[:, 0, 2].clamp(-1, 1))
     pitch = torch.atan2(-rotation[:, 1, 2], rotation[:, 2, 2])
     roll = torch.atan2(-rotation[:, 0, 1], rotation[:, 0, 0])

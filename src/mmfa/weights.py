@@ -6,6 +6,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,19 @@ from safetensors.torch import load_file, save_file
 
 from .errors import MmfaError, ModelError
 from .media.files import atomic_output
-from .nets.mmfa import MMFA, LiteParams, lite, tiny
+from .nets.mmfa import MMFA, LiteParams, PaperParams, build_model, lite, paper, tiny
 
 VERSION = 1
-SIZES = {"lite": lite, "tiny": tiny}
+SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {"paper": paper, "lite": lite, "tiny": tiny}
 """Sizes that can be built by name."""
+_KINDS: dict[str, type[LiteParams] | type[PaperParams]] = {"lite": LiteParams, "paper": PaperParams}
 
 
 def build(name: str) -> MMFA:
     """An untrained model of a named size. Raises ModelError for an unknown name."""
     if name not in SIZES:
         raise ModelError(f"Unknown model size {name!r}; choose from {', '.join(SIZES)}.")
-    return MMFA(SIZES[name]())
+    return build_model(SIZES[name]())
 
 
 def shipped() -> list[str]:
@@ -44,7 +46,8 @@ def save_pretrained(model: MMFA, folder: str | Path, *, half: bool = True) -> No
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    config = {"format": "mmfa-model", "version": VERSION, "params": dataclasses.asdict(model.params)}
+    kind = next(name for name, params in _KINDS.items() if isinstance(model.params, params))
+    config = {"format": "mmfa-model", "version": VERSION, "kind": kind, "params": dataclasses.asdict(model.params)}
     with atomic_output(folder / "model.safetensors") as temporary:
         save_file(tensors, str(temporary), metadata={"format": "mmfa-model", "version": str(VERSION)})
     with atomic_output(folder / "config.json") as temporary:
@@ -59,7 +62,8 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> 
     folder = Path(name)
     if not folder.is_dir():
         if str(name) not in shipped():
-            raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {', '.join(shipped()) or 'none'}.")
+            known = ", ".join(shipped()) or "none"
+            raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {known}.")
         folder = Path(str(files("mmfa") / "models" / str(name)))
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -67,9 +71,12 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> 
             raise ModelError(f"{folder} holds no mmfa model.")
         if config.get("version") != VERSION:
             raise ModelError(f"{folder} is of version {config.get('version')}; this mmfa reads version {VERSION}.")
-        model = MMFA(_read_params(LiteParams, config["params"]))
+        kind = config.get("kind", "lite")
+        if kind not in _KINDS:
+            raise ModelError(f"{folder} holds a model of the unknown kind {kind!r}; known are {', '.join(_KINDS)}.")
+        model = build_model(_read_params(_KINDS[kind], config["params"]))
         tensors = load_file(str(folder / "model.safetensors"))
-        model.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in tensors.items()})
+        model.load_state_dict({key: x.float() if x.is_floating_point() else x for key, x in tensors.items()})
     except FileNotFoundError as error:
         raise ModelError(f"{folder} holds no mmfa model: {error.filename} is missing.") from error
     except MmfaError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .blocks import ConvBlock, ResBlock
+from .blocks import ConvBlock, DownBlock, PreActivationBlock, ResBlock
 
 
 @dataclass(frozen=True)
@@ -50,3 +50,30 @@ class LiteAppearanceExtractor(nn.Module):
             skips.append(x)
         volume = self.to_volume(x).unflatten(1, (self.params.volume_channels, self.params.depth))
         return SourceFeatures(volume=volume, skips=tuple(skips[:-1]), image=image)
+
+
+@dataclass(frozen=True)
+class AppearanceParams:
+    volume_channels: int = 32
+    depth: int = 16
+    widths: tuple[int, ...] = (64, 128, 256)
+    blocks: int = 6
+
+
+class AppearanceExtractor(nn.Module):
+    """The paper's F: image (B,3,S,S) to a volume (B,C,D,S/4,S/4) refined by 3D residual blocks; no 2D skips."""
+
+    def __init__(self, params: AppearanceParams) -> None:
+        super().__init__()
+        self.params = params
+        widths = params.widths
+        self.encoder = nn.Sequential(
+            ConvBlock(3, widths[0], kernel=7),
+            *(DownBlock(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)),
+            nn.Conv2d(widths[-1], params.volume_channels * params.depth, 1),
+        )
+        self.refine = nn.Sequential(*(PreActivationBlock(params.volume_channels, dims=3) for _ in range(params.blocks)))
+
+    def forward(self, image: Tensor) -> SourceFeatures:
+        volume = self.encoder(image).unflatten(1, (self.params.volume_channels, self.params.depth))
+        return SourceFeatures(volume=self.refine(volume), skips=(), image=image)

@@ -39,6 +39,95 @@ def mlp(sizes: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def start_small(layers: nn.Sequential, *, std: float = 0.0) -> None:
+    """Start the last linear layer of an `mlp` at zero, or at weights of a small standard deviation."""
+    last = layers[-1]
+    assert isinstance(last, nn.Linear)
+    if std:
+        nn.init.normal_(last.weight, std=std)
+    else:
+        nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+
+
 def upsample(x: Tensor) -> Tensor:
     """Nearest-neighbour doubling of height and width."""
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+_CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+class DownBlock(nn.Sequential):
+    """3x3(x3) convolution, batch norm, ReLU and average pooling that halves height and width; a depth axis stays."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, dims: int = 2) -> None:
+        super().__init__(
+            _CONV[dims](channels_in, channels_out, 3, 1, 1, bias=False),
+            _NORM[dims](channels_out),
+            nn.ReLU(inplace=True),
+            nn.AvgPool2d(2) if dims == 2 else nn.AvgPool3d((1, 2, 2)),
+        )
+
+
+class UpBlock(nn.Sequential):
+    """Nearest doubling of height and width (a depth axis stays), 3x3(x3) convolution, batch norm, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, dims: int = 2) -> None:
+        super().__init__(
+            nn.Upsample(scale_factor=(2.0, 2.0) if dims == 2 else (1.0, 2.0, 2.0), mode="nearest"),
+            _CONV[dims](channels_in, channels_out, 3, 1, 1, bias=False),
+            _NORM[dims](channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class PreActivationBlock(nn.Module):
+    """Batch norm, ReLU, 3x3(x3) convolution, twice, with an identity skip: (B,C,[D,]H,W) to the same."""
+
+    def __init__(self, channels: int, *, dims: int = 2) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [_NORM[dims](channels), nn.ReLU(inplace=True), _CONV[dims](channels, channels, 3, 1, 1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions through C/4 channels, with a skip: (B,C,H,W) to (B,C,H/stride,W/stride)."""
+
+    def __init__(self, channels: int, *, stride: int = 1) -> None:
+        super().__init__()
+        inner = channels // 4
+        self.layers = nn.Sequential(
+            ConvBlock(channels, inner, kernel=1),
+            ConvBlock(inner, inner, stride=stride),
+            nn.Conv2d(inner, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+        self.skip: nn.Module = nn.Identity()
+        if stride > 1:
+            self.skip = nn.Sequential(nn.Conv2d(channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.skip(x) + self.layers(x))
+
+
+class BottleneckTrunk(nn.Sequential):
+    """Face-vid2vid's pose and expression trunk: (B,3,S,S) to pooled features (B,widths[-1])."""
+
+    def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+        stem = widths[0] // 4
+        layers: list[nn.Module] = [ConvBlock(3, stem, stride=2, kernel=7), nn.MaxPool2d(3, 2, 1)]
+        channels = stem
+        for index, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            layers.append(ConvBlock(channels, width, kernel=1))
+            if index > 0:
+                layers.append(Bottleneck(width, stride=2))
+            layers += [Bottleneck(width) for _ in range(count)]
+            channels = width
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

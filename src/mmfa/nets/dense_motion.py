@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..geometry import image_grid, volume_grid, warp
 from .anchors import COUNT
-from .blocks import ConvBlock, ResBlock, upsample
+from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, upsample
 
 _BACKGROUND_LOGIT = -8.0
 
@@ -132,3 +132,69 @@ def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:
     x = torch.exp(-((grid[0, :, 0] - keypoints[..., :1]) ** 2) / (2 * variance))
     y = torch.exp(-((grid[:, 0, 1] - keypoints[..., 1:2]) ** 2) / (2 * variance))
     return y[..., :, None] * x[..., None, :]
+
+
+@dataclass(frozen=True)
+class DenseMotionParams:
+    keypoints: int = 20
+    volume_channels: int = 32
+    compressed: int = 4
+    depth: int = 16
+    widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    narrowest: int = 32
+    heatmap_variance: float = 0.01
+
+
+class DenseMotion(nn.Module):
+    """The paper's M: a 3D hourglass weighs K keypoint flows and the identity (eq. 1, 2); one occlusion map."""
+
+    def __init__(self, params: DenseMotionParams) -> None:
+        super().__init__()
+        self.params = params
+        count = params.keypoints + 1
+        inputs = count * (params.compressed + 1)
+        self.compress = nn.Conv3d(params.volume_channels, params.compressed, 1)
+        widths = (inputs, *params.widths)
+        self.down = nn.ModuleList([DownBlock(a, b, dims=3) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        ups, channels = [], widths[-1]
+        for width, skip in zip((*widths[-2:0:-1], params.narrowest), widths[-2::-1], strict=True):
+            ups.append(UpBlock(channels, width, dims=3))
+            channels = width + skip
+        self.up = nn.ModuleList(ups)
+        self.masks = nn.Conv3d(channels, count, 7, 1, 3)
+        self.occlusion = nn.Conv2d(channels * params.depth, 1, 7, 1, 3)
+
+    def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> DenseFlow:
+        """As `LiteDenseMotion.forward`; `scale` is not used, the mask network sees the keypoints alone."""
+        params = self.params
+        batch, _, depth, height, width = volume.shape
+        grid = volume_grid(depth, height, width, device=volume.device)
+        offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
+        moved = torch.einsum("bij,dhwj->bdhwi", jacobian, grid)
+        flows = moved[:, None] + offsets[:, :, None, None, None]
+        flows = torch.cat([grid.expand(batch, 1, -1, -1, -1, -1), flows], 1)  # (B,K+1,D,h,w,3)
+
+        small = self.compress(volume)
+        warped = torch.stack([warp(small, flow) for flow in flows.unbind(1)], 1)
+        heat = _volume_heatmaps(grid, driving, params.heatmap_variance)
+        heat = heat - _volume_heatmaps(grid, source, params.heatmap_variance)
+        heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], 1)
+        levels = [torch.cat([warped.to(heat.dtype), heat[:, :, None]], 2).flatten(1, 2)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        x = levels.pop()
+        for up in self.up:
+            x = torch.cat([up(x), levels.pop()], 1)
+        masks = self.masks(x).float().softmax(1)
+        return DenseFlow(
+            volume=(masks[..., None] * flows).sum(1),
+            image=None,
+            occlusion=self.occlusion(x.flatten(1, 2)).float().sigmoid(),
+            skip_occlusion=None,
+        )
+
+
+def _volume_heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:
+    """Gaussian bumps (B,K,D,h,w) around keypoints (B,K,3) on a grid (D,h,w,3)."""
+    z = torch.exp(-((grid[:, 0, 0, 2] - keypoints[..., 2:]) ** 2) / (2 * variance))
+    return z[..., :, None, None] * _heatmaps(grid[0, ..., :2], keypoints, variance)[..., None, :, :]

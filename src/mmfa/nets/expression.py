@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .blocks import mlp
+from .blocks import BottleneckTrunk, mlp, start_small
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,26 @@ class MeshExpressionEncoder(nn.Module):
 
 
 @dataclass(frozen=True)
+class ExpressionEncoderParams:
+    features: int = 64
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    blocks: tuple[int, ...] = (3, 3, 5, 2)
+
+
+class ExpressionEncoder(nn.Module):
+    """The paper's E_exp: image (B,3,S,S) to the expression feature f (B,N) through a bottleneck trunk (A.1)."""
+
+    def __init__(self, params: ExpressionEncoderParams) -> None:
+        super().__init__()
+        self.params = params
+        self.trunk = BottleneckTrunk(params.widths, params.blocks)
+        self.head = nn.Linear(params.widths[-1], params.features)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.trunk(image))
+
+
+@dataclass(frozen=True)
 class ExpressionDecoderParams:
     features: int = 64
     keypoints: int = 20
@@ -45,8 +65,7 @@ class ExpressionDecoder(nn.Module):
         self.params = params
         outputs = params.keypoints * 3
         self.layers = mlp((params.features + outputs, *params.hidden, outputs), norm=True)
-        nn.init.normal_(self.layers[-1].weight, std=1e-3)
-        nn.init.zeros_(self.layers[-1].bias)
+        start_small(self.layers, std=1e-3)
 
     def forward(self, feature: Tensor, canonical: Tensor) -> Tensor:
         x = torch.cat([feature, canonical.flatten(1)], 1)

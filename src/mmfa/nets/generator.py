@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..geometry import resize_grid, warp
 from .appearance import SourceFeatures
-from .blocks import ConvBlock, ResBlock, upsample
+from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, upsample
 from .dense_motion import DenseFlow
 
 
@@ -59,7 +59,8 @@ class LiteGenerator(nn.Module):
             skip = features.skips[level]
             size = (skip.shape[-2], skip.shape[-1])
             grid = resize_grid(flow.image, *size)
-            occlusion = F.interpolate(flow.skip_occlusion[:, level, None], size=size, mode="bilinear", align_corners=True)
+            occlusion = flow.skip_occlusion[:, level, None]
+            occlusion = F.interpolate(occlusion, size=size, mode="bilinear", align_corners=True)
             x = merge(torch.cat([upsample(up(x)), warp(skip, grid) * occlusion], 1))
             y = output(x).float()
             keep = y[:, 3:].sigmoid()
@@ -67,4 +68,44 @@ class LiteGenerator(nn.Module):
             image = keep * photo + (1 - keep) * y[:, :3].sigmoid()
             images.append(image)
             x = torch.cat([x, image, keep], 1)
+        return tuple(images)
+
+
+@dataclass(frozen=True)
+class GeneratorParams:
+    volume_channels: int = 32
+    depth: int = 16
+    stages: tuple[int, ...] = (256, 128, 64)
+    blocks: tuple[int, ...] = (1, 1, 1)
+
+
+class MultiScaleGenerator(nn.Module):
+    """The paper's G: warped volume (B,C,D,S/4,S/4) to images at S/4, S/2, S; each in [0,1].
+
+    At every resolution: residual block(s), convolution to an image, both concatenated into an up-block (A.1).
+    """
+
+    def __init__(self, params: GeneratorParams) -> None:
+        super().__init__()
+        self.params = params
+        width = params.stages[0]
+        self.bottom = nn.Sequential(
+            ConvBlock(params.volume_channels * params.depth, width), nn.Conv2d(width, width, 1)
+        )
+        self.residuals = nn.ModuleList(
+            nn.Sequential(*(PreActivationBlock(stage) for _ in range(count)))
+            for stage, count in zip(params.stages, params.blocks, strict=True)
+        )
+        self.outputs = nn.ModuleList(nn.Conv2d(stage, 3, 7, 1, 3) for stage in params.stages)
+        self.ups = nn.ModuleList(UpBlock(a + 3, b) for a, b in zip(params.stages[:-1], params.stages[1:], strict=True))
+
+    def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
+        """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
+        x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2)) * flow.occlusion
+        images: list[Tensor] = []
+        for index, (residual, output) in enumerate(zip(self.residuals, self.outputs, strict=True)):
+            if index > 0:
+                x = self.ups[index - 1](torch.cat([x, images[-1]], 1))
+            x = residual(x)
+            images.append(output(x).float().sigmoid())
         return tuple(images)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..motion import Composition, Motion, compose, jacobian
-from .affine import MeshAffineEstimator, MeshAffineParams
-from .appearance import LiteAppearanceExtractor, LiteAppearanceParams, SourceFeatures
+from .affine import AffineEstimator, AffineParams, MeshAffineEstimator, MeshAffineParams
 from .anchors import COUNT, anchor_log_widths, anchor_points
-from .canonical import MeshCanonicalDetector, MeshCanonicalParams
-from .dense_motion import DenseFlow, LiteDenseMotion, LiteDenseMotionParams
+from .appearance import (
+    AppearanceExtractor,
+    AppearanceParams,
+    LiteAppearanceExtractor,
+    LiteAppearanceParams,
+    SourceFeatures,
+)
+from .canonical import CanonicalKeypointDetector, CanonicalParams, MeshCanonicalDetector, MeshCanonicalParams
+from .dense_motion import DenseFlow, DenseMotion, DenseMotionParams, LiteDenseMotion, LiteDenseMotionParams
 from .expression import (
     ExpressionDecoder,
     ExpressionDecoderParams,
+    ExpressionEncoder,
+    ExpressionEncoderParams,
     MeshExpressionEncoder,
     MeshExpressionEncoderParams,
 )
-from .generator import LiteGenerator, LiteGeneratorParams
+from .generator import GeneratorParams, LiteGenerator, LiteGeneratorParams, MultiScaleGenerator
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,9 @@ class FaceInput:
     rotation: Tensor
     scale: Tensor
     translation: Tensor
+
+    def to(self, device: torch.device | str) -> FaceInput:
+        return FaceInput(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -80,15 +91,42 @@ class LiteParams:
     canonical: MeshCanonicalParams = field(default_factory=MeshCanonicalParams)
     affine: MeshAffineParams = field(default_factory=MeshAffineParams)
     expression_encoder: MeshExpressionEncoderParams = field(default_factory=MeshExpressionEncoderParams)
-    expression_decoder: ExpressionDecoderParams = field(default_factory=lambda: ExpressionDecoderParams(keypoints=COUNT))
+    expression_decoder: ExpressionDecoderParams = field(
+        default_factory=lambda: ExpressionDecoderParams(keypoints=COUNT)
+    )
     dense_motion: LiteDenseMotionParams = field(default_factory=LiteDenseMotionParams)
     generator: LiteGeneratorParams = field(default_factory=LiteGeneratorParams)
 
 
-class MMFA(nn.Module):
-    """Landmark-fed MMFA: explicit canonical keypoints, ``s R (x_c + d) + t``, d from (f, x_c), a warped 3D volume."""
+@dataclass(frozen=True)
+class PaperParams:
+    """Sizes of the paper's pixel-fed model; see `paper` and `tiny_paper`."""
 
+    size: int = 256
+    composition: Composition = "mmfa"
+    appearance: AppearanceParams = field(default_factory=AppearanceParams)
+    canonical: CanonicalParams = field(default_factory=CanonicalParams)
+    affine: AffineParams = field(default_factory=AffineParams)
+    expression_encoder: ExpressionEncoderParams = field(default_factory=ExpressionEncoderParams)
+    expression_decoder: ExpressionDecoderParams = field(default_factory=ExpressionDecoderParams)
+    dense_motion: DenseMotionParams = field(default_factory=DenseMotionParams)
+    generator: GeneratorParams = field(default_factory=GeneratorParams)
+
+
+class MMFA(nn.Module):
+    """MMFA from landmarks: explicit canonical keypoints, ``s R (x_c + d) + t``, d from (f, x_c), a warped 3D volume."""
+
+    params: LiteParams | PaperParams
     mean_mesh: Tensor
+    appearance: nn.Module
+    canonical_detector: nn.Module
+    affine: nn.Module
+    expression_encoder: nn.Module
+    expression_decoder: nn.Module
+    dense_motion: nn.Module
+    generator: nn.Module
+    needs_pixels = False
+    """Whether the motion networks look at the picture, not only at its landmarks."""
 
     def __init__(self, params: LiteParams) -> None:
         super().__init__()
@@ -105,9 +143,11 @@ class MMFA(nn.Module):
     @torch.no_grad()
     def anchor(self, mean_mesh: Tensor) -> None:
         """Start the canonical keypoints on vertices of the data's mean mesh (478,3)."""
+        detector, dense_motion = self.canonical_detector, self.dense_motion
+        assert isinstance(detector, MeshCanonicalDetector) and isinstance(dense_motion, LiteDenseMotion)
         self.mean_mesh.copy_(mean_mesh)
-        self.canonical_detector.anchors.copy_(anchor_points(mean_mesh))
-        self.dense_motion.log_width.copy_(anchor_log_widths())
+        detector.anchors.copy_(anchor_points(mean_mesh))
+        dense_motion.log_width.copy_(anchor_log_widths())
 
     def motion_networks(self) -> list[nn.Module]:
         """The networks between the frozen priors and the keypoints."""
@@ -155,6 +195,41 @@ class MMFA(nn.Module):
         return self.render(self.source(source), self.motion(driving))
 
 
+class PaperMMFA(MMFA):
+    """The paper's MMFA: keypoints, s, t and f come from the pixels, only the rotation from the frozen pose prior."""
+
+    needs_pixels = True
+
+    def __init__(self, params: PaperParams) -> None:
+        nn.Module.__init__(self)  # none of the landmark-fed networks
+        self.params = params
+        self.appearance = AppearanceExtractor(params.appearance)
+        self.canonical_detector = CanonicalKeypointDetector(params.canonical)
+        self.affine = AffineEstimator(params.affine)
+        self.expression_encoder = ExpressionEncoder(params.expression_encoder)
+        self.expression_decoder = ExpressionDecoder(params.expression_decoder)
+        self.dense_motion = DenseMotion(params.dense_motion)
+        self.generator = MultiScaleGenerator(params.generator)
+
+    def anchor(self, mean_mesh: Tensor) -> None:
+        """Nothing to do: these keypoints are free, no landmark anchors them."""
+
+    def canonical(self, face: FaceInput) -> Tensor:
+        with _full_precision(face.image):
+            return self.canonical_detector(face.image)
+
+    def motion(self, face: FaceInput) -> Motion:
+        with _full_precision(face.image):
+            scale, translation = self.affine(face.image)
+            expression = self.expression_encoder(face.image)
+        return Motion(rotation=face.rotation, scale=scale, translation=translation, expression=expression)
+
+
+def build_model(params: LiteParams | PaperParams) -> MMFA:
+    """An untrained model of the kind that the params describe."""
+    return PaperMMFA(params) if isinstance(params, PaperParams) else MMFA(params)
+
+
 def _full_precision(tensor: Tensor) -> torch.autocast:
     """Keypoints are positions: three digits of bfloat16 would make them tremble, so autocast stops before them."""
     return torch.autocast(tensor.device.type, enabled=False)
@@ -173,5 +248,28 @@ def tiny() -> LiteParams:
         size=64,
         appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
         dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
-        generator=LiteGeneratorParams(volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1),
+        generator=LiteGeneratorParams(
+            volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1
+        ),
+    )
+
+
+def paper() -> PaperParams:
+    """The paper's networks at 256 x 256, for comparison: for a GPU."""
+    return PaperParams()
+
+
+def tiny_paper() -> PaperParams:
+    """The paper's networks at 64 x 64, for tests."""
+    return PaperParams(
+        size=64,
+        appearance=AppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8), blocks=1),
+        canonical=CanonicalParams(keypoints=5, depth=4, encoder=(8, 8, 16), decoder=(8, 8, 4)),
+        affine=AffineParams(widths=(16, 32), blocks=(1, 1)),
+        expression_encoder=ExpressionEncoderParams(features=8, widths=(16, 32), blocks=(1, 1)),
+        expression_decoder=ExpressionDecoderParams(features=8, keypoints=5, hidden=(16,)),
+        dense_motion=DenseMotionParams(
+            keypoints=5, volume_channels=4, compressed=2, depth=4, widths=(8, 16), narrowest=4
+        ),
+        generator=GeneratorParams(volume_channels=4, depth=4, stages=(16, 8, 4)),
     )

@@ -1,0 +1,49 @@
+"""Discriminator: real or generated, patch by patch; its features also serve the feature matching loss (section 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """features: one map (B,c_i,h_i,w_i) per stage, finest first. logits: (B,1,h,w), unbounded (least-squares GAN)."""
+
+    features: tuple[Tensor, ...]
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class DiscriminatorParams:
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    kernel: int = 4
+
+
+class Discriminator(nn.Module):
+    """Spectral-norm convolution, instance norm (not on the first), leaky ReLU and average pooling, stage by stage.
+
+    Takes images (B,3,S,S) with S >= 46; the last stage is not pooled.
+    """
+
+    def __init__(self, params: DiscriminatorParams) -> None:
+        super().__init__()
+        self.params = params
+        widths = (3, *params.widths)
+        self.stages = nn.ModuleList()
+        for index, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+            norm = nn.InstanceNorm2d(outputs, affine=True) if index > 0 else nn.Identity()
+            self.stages.append(nn.Sequential(spectral_norm(nn.Conv2d(inputs, outputs, params.kernel)), norm))
+        self.logits = spectral_norm(nn.Conv2d(widths[-1], 1, 1))
+
+    def forward(self, image: Tensor) -> Judgement:
+        features, x = [], image
+        for index, stage in enumerate(self.stages):
+            x = F.leaky_relu(stage(x), 0.2)
+            if index < len(self.stages) - 1:
+                x = F.avg_pool2d(x, 2)
+            features.append(x)
+        return Judgement(tuple(features), self.logits(x))

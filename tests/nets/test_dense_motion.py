@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from mmfa.geometry import image_grid, volume_grid, warp
+from mmfa.nets.dense_motion import DenseMotion, LiteDenseMotion
+from mmfa.nets.mmfa import tiny, tiny_paper
+
+
+def _network(kind):
+    torch.manual_seed(0)
+    if kind == "paper":
+        return DenseMotion(tiny_paper().dense_motion).eval()
+    network = LiteDenseMotion(tiny().dense_motion).eval()
+    torch.nn.init.zeros_(network.fine_shift.weight)  # the one part of the flow that no keypoint causes
+    return network
+
+
+def _flow(network, *, source, driving, jacobian=None):
+    torch.manual_seed(1)
+    volume = torch.randn(len(source), network.params.volume_channels, 4, 16, 16)
+    identity = torch.eye(3).expand(len(source), 3, 3)
+    with torch.no_grad():
+        flow = network(
+            volume,
+            source=source,
+            driving=driving,
+            jacobian=identity if jacobian is None else jacobian,
+            scale=torch.ones(len(source), 1),
+        )
+    return volume, flow
+
+
+@pytest.mark.parametrize("kind", ["lite", "paper"])
+def test_identity_motion_leaves_the_features_unchanged(kind):
+    network = _network(kind)
+    keypoints = 2 * torch.rand(2, network.params.keypoints, 3) - 1
+    volume, flow = _flow(network, source=keypoints, driving=keypoints)
+    torch.testing.assert_close(flow.volume, volume_grid(4, 16, 16).expand(2, -1, -1, -1, -1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(warp(volume, flow.volume), volume, atol=1e-4, rtol=0)
+    if flow.image is not None:
+        torch.testing.assert_close(flow.image, image_grid(32, 32).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["lite", "paper"])
+def test_flow_points_from_driving_back_to_source(kind):
+    """With every keypoint shifted alike, the flow lies between the identity and that shift, backwards."""
+    network = _network(kind)
+    source = torch.rand(1, network.params.keypoints, 3) - 0.5
+    shift = torch.tensor([0.3, 0.0, 0.0])
+    _, flow = _flow(network, source=source, driving=source + shift)
+    moved = (flow.volume - volume_grid(4, 16, 16)) / -0.3
+    assert float(moved[..., 0].min()) >= -1e-4 and float(moved[..., 0].max()) <= 1 + 1e-4
+    assert float(moved[..., 0].max()) > 0.5
+    assert float(moved[..., 1:].abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["lite", "paper"])
+def test_shapes_and_ranges(kind):
+    network = _network(kind)
+    source = torch.rand(2, network.params.keypoints, 3)
+    _, flow = _flow(network, source=source, driving=source.flip(0))
+    assert flow.volume.shape == (2, 4, 16, 16, 3)
+    assert flow.occlusion.shape == (2, 1, 16, 16)
+    assert 0 <= float(flow.occlusion.min()) and float(flow.occlusion.max()) <= 1
+    assert (flow.image is None) == (flow.skip_occlusion is None) == (kind == "paper")

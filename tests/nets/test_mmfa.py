@@ -1,0 +1,141 @@
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import nn
+
+from mmfa.geometry import euler_to_matrix
+from mmfa.nets.anchors import COUNT, VERTICES, anchor_points
+from mmfa.nets.canonical import CanonicalKeypointDetector, soft_argmax
+from mmfa.nets.discriminator import Discriminator, DiscriminatorParams
+from mmfa.nets.fold import fold_batch_norms
+from mmfa.nets.mmfa import MMFA, FaceInput, build_model, tiny, tiny_paper
+
+KINDS = pytest.mark.parametrize("params", [tiny(), tiny_paper()], ids=["lite", "paper"])
+
+
+def _faces(count, *, size=64, seed=0):
+    torch.manual_seed(seed)
+    return FaceInput(
+        image=torch.rand(count, 3, size, size),
+        mesh=torch.rand(count, 478, 3) - 0.5,
+        rotation=euler_to_matrix(*(40 * (torch.rand(3, count) - 0.5))),
+        scale=0.8 + 0.2 * torch.rand(count, 1),
+        translation=torch.zeros(count, 3),
+    )
+
+
+def _pick(face, index):
+    return FaceInput(*(getattr(face, field.name)[index : index + 1] for field in fields(face)))
+
+
+def _model(params):
+    """In eval mode, with weights and batch statistics such that every network has a say."""
+    torch.manual_seed(0)
+    model = build_model(params)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.05)
+    return model.eval()
+
+
+@KINDS
+def test_shapes_and_ranges(params):
+    with torch.no_grad():
+        rendering = _model(params)(_faces(2), _faces(2, seed=1))
+    assert [tuple(image.shape) for image in rendering.images] == [(2, 3, size, size) for size in (16, 32, 64)]
+    assert all(0 <= float(image.min()) and float(image.max()) <= 1 for image in rendering.images)
+    assert rendering.keypoints.shape == rendering.deformation.shape
+
+
+@KINDS
+def test_a_batch_is_its_members(params):
+    model, source, driving = _model(params), _faces(3), _faces(3, seed=1)
+    with torch.no_grad():
+        together = model(source, driving)
+        for index in range(3):
+            alone = model(_pick(source, index), _pick(driving, index))
+            torch.testing.assert_close(alone.images[-1][0], together.images[-1][index], atol=1e-4, rtol=0)
+            torch.testing.assert_close(alone.keypoints[0], together.keypoints[index], atol=1e-5, rtol=0)
+
+
+@KINDS
+def test_one_source_expands_over_the_driving_frames(params):
+    model, source, driving = _model(params), _faces(1), _faces(3, seed=1)
+    with torch.no_grad():
+        once = model.source(source)
+        motion = model.motion(driving)
+        images = model.render(once.expand(3), motion).images[-1]
+        for index in range(3):
+            alone = model.render(once, motion[index]).images[-1]
+            torch.testing.assert_close(alone[0], images[index], atol=1e-4, rtol=0)
+
+
+@KINDS
+def test_gradient_reaches_the_source_image(params):
+    model, face = _model(params), _faces(1)
+    face.image.requires_grad_()
+    model(face, _faces(1, seed=1)).images[-1].mean().backward()
+    assert face.image.grad is not None and float(face.image.grad.abs().sum()) > 0
+
+
+@KINDS
+def test_training_step_reaches_every_network(params):
+    model = build_model(params).train()
+    rendering = model(_faces(2), _faces(2, seed=1))
+    (sum(image.square().mean() for image in rendering.images) + rendering.keypoints.square().mean()).backward()
+    for name, network in model.named_children():
+        assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in network.parameters()), name
+
+
+@KINDS
+def test_folding_batch_norms_changes_nothing(params):
+    model, source, driving = _model(params), _faces(1), _faces(1, seed=1)
+    with torch.no_grad():
+        wanted, folded = model(source, driving), fold_batch_norms(model)(source, driving)
+    torch.testing.assert_close(folded.images[-1], wanted.images[-1], atol=1e-4, rtol=0)
+
+
+@KINDS
+def test_untrained_pose_is_the_priors(params):
+    with torch.no_grad():
+        motion = build_model(params).eval().motion(_faces(2))
+    torch.testing.assert_close(motion.rotation, _faces(2).rotation)
+    torch.testing.assert_close(motion.scale, torch.ones(2, 1) if params == tiny_paper() else _faces(2).scale)
+    assert float(motion.translation.abs().max()) == 0
+
+
+def test_untrained_anchored_model_starts_on_its_anchors():
+    torch.manual_seed(0)
+    model, mean = MMFA(tiny()).eval(), torch.rand(478, 3) - 0.5
+    model.anchor(mean)
+    canonical = model.canonical(_faces(2))
+    assert canonical.shape == (2, COUNT, 3)
+    torch.testing.assert_close(canonical, anchor_points(mean).expand(2, -1, -1))
+    torch.testing.assert_close(canonical[0, : len(VERTICES)], mean[list(VERTICES)])
+
+
+def test_detected_keypoints_stay_in_the_cube():
+    torch.manual_seed(0)
+    detector = CanonicalKeypointDetector(tiny_paper().canonical)
+    nn.init.normal_(detector.decoder[-1].weight, std=10.0)
+    keypoints = detector(torch.rand(2, 3, 64, 64))
+    assert keypoints.shape == (2, 5, 3)
+    assert float(keypoints.detach().abs().max()) <= 1 + 1e-6
+
+
+def test_soft_argmax_finds_the_peak_and_centres_without_one():
+    heatmaps = torch.zeros(1, 2, 3, 5, 5)
+    heatmaps[0, 0, 2, 0, 4] = 10.0
+    found = soft_argmax(heatmaps, temperature=0.1)[0]
+    torch.testing.assert_close(found, torch.tensor([[1.0, -1.0, 1.0], [0.0, 0.0, 0.0]]), atol=1e-5, rtol=0)
+
+
+def test_discriminator_gives_features_and_logits():
+    torch.manual_seed(0)
+    judgement = Discriminator(DiscriminatorParams(widths=(4, 8, 8, 16)))(torch.rand(2, 3, 64, 64))
+    assert [feature.shape[1] for feature in judgement.features] == [4, 8, 8, 16]
+    assert judgement.logits.shape == (2, 1, *judgement.features[-1].shape[2:])
