@@ -83,9 +83,12 @@ def test_gradient_reaches_the_source_image(params):
 
 
 @KINDS
-def test_training_step_reaches_every_network(params):
-    model = build_model(params).train()
-    rendering = model(_faces(2), _faces(2, seed=1))
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_training_step_reaches_every_network(params, half):
+    model, source, driving = build_model(params).train(), _faces(2), _faces(2, seed=1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        rendering = model(source, driving)
+    assert rendering.images[-1].dtype == rendering.keypoints.dtype == rendering.flow.volume.dtype == torch.float32
     (sum(image.square().mean() for image in rendering.images) + rendering.keypoints.square().mean()).backward()
     for name, network in model.named_children():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in network.parameters()), name

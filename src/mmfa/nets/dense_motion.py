@@ -169,8 +169,9 @@ class DenseMotion(nn.Module):
         params = self.params
         batch, _, depth, height, width = volume.shape
         grid = volume_grid(depth, height, width, device=volume.device)
-        offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
-        moved = torch.einsum("bij,dhwj->bdhwi", jacobian, grid)
+        with torch.autocast(volume.device.type, enabled=False):  # positions need more than bfloat16's three digits
+            offsets = source - driving @ jacobian.float().transpose(1, 2)  # x_s - J x_d, per keypoint
+            moved = torch.einsum("bij,dhwj->bdhwi", jacobian.float(), grid)
         flows = moved[:, None] + offsets[:, :, None, None, None]
         flows = torch.cat([grid.expand(batch, 1, -1, -1, -1, -1), flows], 1)  # (B,K+1,D,h,w,3)
 
@@ -185,7 +186,9 @@ class DenseMotion(nn.Module):
         x = levels.pop()
         for up in self.up:
             x = torch.cat([up(x), levels.pop()], 1)
-        masks = self.masks(x).float().softmax(1)
+        # In bfloat16, oneDNN's backward pass of some 7x7x7 convolutions corrupts the heap (torch 2.13).
+        with torch.autocast(volume.device.type, enabled=False):
+            masks = self.masks(x.float()).softmax(1)
         return DenseFlow(
             volume=(masks[..., None] * flows).sum(1),
             image=None,
