@@ -149,11 +149,15 @@ class Animator:
 
         ``R = R_d R_a^T R_s``, ``s = s_s s_d / s_a``, ``t = t_s + (t_d - t_a) s_s / s_a``, ``f = f_s + f_d - f_a``.
         """
-        own = self._source().face.motion.to("cpu")
-        return relative_motion(own, motion, anchor=self.anchor_index(motion, anchor))
+        index = self.anchor_index(motion, anchor)
+        return relative_motion(self._source().face.motion.to("cpu"), motion, anchor=index)
 
     def anchor_index(self, motion: Motion, anchor: int | Literal["auto", "first"] = "auto") -> int:
-        """The frame that relative motion starts from; by default the one closest to the source's pose and expression."""
+        """The frame that relative motion starts from; by default the one closest to the source's pose and expression.
+
+        Raises MediaError for a frame that is not there, ModelError for another model's motion.
+        """
+        self._check(motion)
         if anchor == "first":
             return 0
         if anchor == "auto":
@@ -170,11 +174,7 @@ class Animator:
         Raises ModelError when the motion comes from a model with another expression feature.
         """
         source = self._source()
-        width = source.face.motion.expression.shape[1]
-        if motion.expression.shape[1] != width:
-            raise ModelError(
-                f"The motion has {motion.expression.shape[1]} expression features, this model {width}: it is another model's."
-            )
+        self._check(motion)
         for start in range(0, len(motion), batch):
             part = motion[start : start + batch].to(self.device)
             images = self.model.render(source.face.expand(len(part)), part).images[-1]
@@ -209,6 +209,13 @@ class Animator:
                 if on_frame is not None:
                     on_frame(number, frame)
         return AnimateReport(Path(output), len(motion), fps, tracked.held, index, source.faces)
+
+    def _check(self, motion: Motion) -> None:
+        width, own = motion.expression.shape[1], self._source().face.motion.expression.shape[1]
+        if width != own:
+            raise ModelError(f"The motion has {width} expression features, this model {own}: it is another model's.")
+        if not len(motion):
+            raise MediaError("The motion has no frames.")
 
     def _source(self) -> SourcePhoto:
         if self.source is None:

@@ -70,10 +70,11 @@ def volume_grid(depth: int, height: int, width: int, *, device: torch.device | N
 def warp(features: Tensor, grid: Tensor) -> Tensor:
     """Sample (B,C,H,W) by (B,H',W',2), or (B,C,D,H,W) by (B,D',H',W',3); the border is repeated outside [-1,1].
 
-    The grid is made contiguous first: permuted grids are sampled wrongly on Apple's MPS (pytorch #171602).
+    Sampled in the grid's precision: positions in bfloat16 would be half a pixel off. The grid is made contiguous first:
+    permuted grids are sampled wrongly on Apple's MPS (pytorch #171602).
     """
     return F.grid_sample(
-        features, grid.to(features.dtype).contiguous(), mode="bilinear", padding_mode="border", align_corners=True
+        features.to(grid.dtype), grid.contiguous(), mode="bilinear", padding_mode="border", align_corners=True
     )
 
 

@@ -76,9 +76,11 @@ class LiteDenseMotion(nn.Module):
         """volume (B,C,D,h,w); keypoints (B,K,3); jacobian (B,3,3) from `motion.jacobian`; driving scale (B,1)."""
         params = self.params
         batch, _, depth, height, width = volume.shape
-        offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
+        exact = torch.autocast(volume.device.type, enabled=False)  # positions need more digits than bfloat16 has
         grid = volume_grid(depth, height, width, device=volume.device)
-        moved = torch.einsum("bij,dhwj->bdhwi", jacobian, grid)
+        with exact:
+            offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
+            moved = torch.einsum("bij,dhwj->bdhwi", jacobian, grid)
 
         middle = depth // 2
         slices = moved[:, middle, None] + offsets[:, :, None, None]  # (B,K,h,w,3)
@@ -94,22 +96,25 @@ class LiteDenseMotion(nn.Module):
         y = self.up[1](upsample(torch.cat([y, x1], 1)))
         y = self.up[2](torch.cat([y, x0], 1))
 
-        prior = self._prior(grid.flatten(0, 2), driving, scale)
-        masks = (self.masks(y).float().reshape(batch, params.keypoints + 1, -1) + prior).softmax(1)
-        masks = masks.unflatten(2, (depth, height, width))
-        background = masks[:, 0, ..., None]
-        volume_flow = background * grid + (1 - background) * moved
-        volume_flow = volume_flow + torch.einsum("bkdhw,bki->bdhwi", masks[:, 1:], offsets)
+        logits = self.masks(y).float().reshape(batch, params.keypoints + 1, -1)
+        with exact:
+            masks = (logits + self._prior(grid.flatten(0, 2), driving, scale)).softmax(1)
+            masks = masks.unflatten(2, (depth, height, width))
+            background = masks[:, 0, ..., None]
+            volume_flow = background * grid + (1 - background) * moved
+            volume_flow = volume_flow + torch.einsum("bkdhw,bki->bdhwi", masks[:, 1:], offsets)
 
         z = self.fine(upsample(y))
         flat = image_grid(2 * height, 2 * width, device=volume.device)
-        prior = self._prior(flat.flatten(0, 1), driving[..., :2], scale)
-        fine = (self.fine_masks(z).float().flatten(2) + prior).softmax(1).unflatten(2, (2 * height, 2 * width))
-        background = fine[:, 0, ..., None]
-        shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
-        moved2d = torch.einsum("bij,hwj->bhwi", jacobian[:, :2, :2], flat)
-        image_flow = background * flat + (1 - background) * moved2d
-        image_flow = image_flow + torch.einsum("bkhw,bki->bhwi", fine[:, 1:], shifts)
+        logits = self.fine_masks(z).float().flatten(2)
+        with exact:
+            fine = (logits + self._prior(flat.flatten(0, 1), driving[..., :2], scale)).softmax(1)
+            fine = fine.unflatten(2, (2 * height, 2 * width))
+            background = fine[:, 0, ..., None]
+            shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
+            moved2d = torch.einsum("bij,hwj->bhwi", jacobian[:, :2, :2], flat)
+            image_flow = background * flat + (1 - background) * moved2d
+            image_flow = image_flow + torch.einsum("bkhw,bki->bhwi", fine[:, 1:], shifts)
         image_flow = image_flow + 0.05 * torch.tanh(self.fine_shift(z).float()).permute(0, 2, 3, 1)
         return DenseFlow(
             volume=volume_flow,

@@ -182,11 +182,13 @@ class MMFA(nn.Module):
     def render(self, source: Source, driving: Motion) -> Rendering:
         """The source under the driving motion; both of the same batch size."""
         keypoints, deformation = self.keypoints(source.canonical, driving)
+        with _full_precision(keypoints):
+            local = jacobian(source.motion, driving, mode=self.params.composition)
         flow = self.dense_motion(
             source.features.volume,
             source=source.keypoints,
             driving=keypoints,
-            jacobian=jacobian(source.motion, driving, mode=self.params.composition),
+            jacobian=local,
             scale=driving.scale,
         )
         return Rendering(self.generator(source.features, flow), keypoints, deformation, flow)
