@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..errors import ConfigError
 from ..media.files import atomic_output
 from ..media.image import contact_sheet, to_uint8, write_image
 from ..nets.anchors import FINE, VERTICES
@@ -37,6 +38,8 @@ class Trainer:
         self.output.mkdir(parents=True, exist_ok=True)
         cache = Path(config.cache) if config.cache else self.output / "cache"
         self.model: MMFA = build(config.model)
+        if self.model.needs_pixels:
+            raise ConfigError(f"This trainer anchors keypoints on landmarks; {config.model!r} has free keypoints, choose lite or tiny.")
         self.data = ClipDataset(prepare(Path(config.data), cache, fps=config.fps), size=self.model.params.size)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model.anchor(self.data.mean_mesh())
