@@ -50,9 +50,11 @@ class TrainConfig:
     def load(path: str | Path) -> TrainConfig:
         """Read a YAML file; relative folders are relative to the working directory. Raises ConfigError."""
         try:
-            values = yaml.safe_load(check_input(path).read_text())
+            values = yaml.safe_load(check_input(path).read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
             raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not a text file.") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{path} holds no keys and values.")
         kinds = {field.name: field.type for field in fields(TrainConfig)}

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
 from ..media.files import atomic_output
 from ..media.image import contact_sheet, to_uint8, write_image
 from ..nets.anchors import FINE, VERTICES
@@ -207,10 +207,18 @@ class Trainer:
         save_pretrained(self.ema, self.output / "model")
 
     def resume(self) -> bool:
-        """Continue from the checkpoint in the output folder, if there is one."""
+        """Continue from the checkpoint in the output folder, if there is one. Raises ModelError if it doesn't fit."""
         path = self.output / "checkpoint.safetensors"
         if not path.exists():
             return False
+        try:
+            self._load(path)
+        except (SafetensorError, RuntimeError, OSError, KeyError, TypeError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ModelError(f"{path} is damaged or of another model ({reason}); move it away to start anew.") from error
+        return True
+
+    def _load(self, path: Path) -> None:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata()
         tensors = load_file(str(path))
@@ -227,7 +235,6 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.generator.set_state(tensors["generator"])
         self.step, self.clock = int(metadata["step"]), float(metadata["seconds"])
-        return True
 
     @torch.no_grad()
     def sample(self) -> None:

