@@ -35,7 +35,7 @@ def write_sheet(source: Path, driving: Path, output: Path, path: Path, *, column
     steps = sorted({math.floor(i * (count - 1) / max(1, columns - 1)) for i in range(columns)})
     photo = _tile(read_image(source))
     blank = np.full_like(photo, 255)
-    drivers = [_tile(image) for image in _frames(driving, steps)] if driving.suffix != ".safetensors" else []
+    drivers = [_tile(image) for image in _frames(driving, steps)] if driving.suffix.lower() != ".safetensors" else []
     write_image(path, contact_sheet([[photo, *drivers], [blank, *(_tile(image) for image in _frames(output, steps))]]))
 
 

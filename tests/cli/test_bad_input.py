@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,8 +166,8 @@ def test_options_that_mean_nothing(place, capsys, options) -> None:
 
 @pytest.mark.parametrize("mode", ["relative", "absolute"])
 def test_motion_of_another_model(place, capsys, mode) -> None:
-    turns, zeros = torch.eye(3).expand(5, 3, 3), torch.zeros(5, 3)
-    motion = Motion(rotation=turns, scale=torch.ones(5, 1), translation=zeros, expression=zeros)
+    turns, shifts = torch.eye(3).expand(5, 3, 3), torch.zeros(5, 3)
+    motion = Motion(rotation=turns, scale=torch.ones(5, 1), translation=shifts, expression=torch.zeros(5, 3))
     file = place.bad / "other.safetensors"
     motion.save(file)
     message = refused(capsys, "animate", place.portrait, file, "-o", place.output, "--mode", mode)
@@ -233,6 +234,24 @@ def test_bad_output_is_refused_before_the_work(place, capsys, monkeypatch, make,
     assert not list(place.out.iterdir())
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out"])
+def test_motion_needs_its_suffix(place, capsys, name) -> None:
+    assert ".safetensors" in refused(capsys, "motion", place.driving, "-o", place.out / name)
+    assert not list(place.out.iterdir())
+
+
+def test_demo_folder_that_is_a_file(place, capsys) -> None:
+    place.output.write_bytes(b"old")
+    assert "cannot be made" in refused(capsys, "demo", "-o", place.output)
+    assert place.output.read_bytes() == b"old"
+
+
+def test_training_without_its_packages(place, capsys, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "mmfa.train.config", raising=False)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert "yaml: pip install 'mmfa[train]'" in refused(capsys, "train", place.bad / "train.yaml")
+
+
 def test_full_disk_keeps_the_old_file(place, capsys, monkeypatch) -> None:
     place.output.write_bytes(b"old")
     write, count = VideoWriter.write, iter(range(99))
@@ -258,7 +277,7 @@ def test_interrupt_leaves_nothing(place, capsys, monkeypatch) -> None:
 
     monkeypatch.setattr(Animator, "render", interrupted)
     assert main(["animate", str(place.portrait), str(place.driving), "-o", str(place.output)]) == 130
-    assert capsys.readouterr().err == "mmfa: interrupted; nothing was written.\n"
+    assert capsys.readouterr().err == "mmfa: interrupted; no unfinished file was left.\n"
     assert not list(place.out.iterdir())
 
 

@@ -97,6 +97,9 @@ def written(folder: Path, text: str) -> Path:
         ("- a\n- b", "no keys and values"),
         ("", "empty"),
         ("a: [", "not YAML"),
+        ("data: a\noutput: b\nbatch: 0", "batch must be more than 0"),
+        ("data: a\noutput: b\nfps: -1", "fps must be more than 0"),
+        ("data: a\noutput: b\nprecision: float16", "precision must be float32 or bfloat16"),
         ("data: a\noutput: b\nlearning_rate: 3e-4", "learning_rate must be of type float"),
     ],
 )
@@ -136,6 +139,20 @@ def test_empty_folder(tmp_path, config) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match="contains no video"):
         Trainer(replace(config, data=str(tmp_path / "empty")), quiet=True)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"clips": [{"file": "a.mp4"}]}'])
+def test_damaged_index(tmp_path, config, text) -> None:
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(MediaError, match="index.json"):
+        Trainer(replace(config, data=str(tmp_path)), quiet=True)
+
+
+def test_output_that_is_a_file(tmp_path, config) -> None:
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        Trainer(config, quiet=True)
+    assert (tmp_path / "run").read_text() == "mine"
 
 
 def test_unusable_clips_are_named(tmp_path, config, capsys) -> None:
@@ -206,8 +223,7 @@ def test_loss_falls(config) -> None:
     config = replace(config, steps=60, batch=4, anchor_steps=30, anchor_batch=16, learning_rate=2e-3, colour_jitter=0)
     before = fixed_losses(trained(config, until=1))
     after = fixed_losses(trained(config))
-    print("before", before, "after", after)
-    assert after["pixel"] < 0.95 * before["pixel"]
+    assert after["pixel"] < 0.8 * before["pixel"]
 
 
 def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
@@ -215,8 +231,7 @@ def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
     before = fixed_losses(trainer)
     trainer._anchor_stage()
     after = fixed_losses(trainer)
-    print("before", before, "after", after)
-    assert after["keypoint"] < 0.8 * before["keypoint"]
+    assert after["keypoint"] < 0.5 * before["keypoint"]
 
 
 def test_perceptual_loss_runs(config) -> None:

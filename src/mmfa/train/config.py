@@ -11,6 +11,9 @@ import yaml
 from ..errors import ConfigError
 from ..media.files import check_input
 
+_PRECISIONS = ("float32", "bfloat16")
+_POSITIVE = {"fps", "steps", "batch", "learning_rate", "anchor_batch", "threads", "log_every", "save_every", "sample_every"}
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -68,4 +71,9 @@ class TrainConfig:
         missing = [name for name in ("data", "output") if name not in values]
         if missing:
             raise ConfigError(f"{path}: the key {missing[0]!r} is missing.")
+        for name in _POSITIVE & values.keys():
+            if not values[name] > 0:
+                raise ConfigError(f"{path}: {name} must be more than 0, not {values[name]!r}.")
+        if values.get("precision", "float32") not in _PRECISIONS:
+            raise ConfigError(f"{path}: precision must be {' or '.join(_PRECISIONS)}, not {values['precision']!r}.")
         return TrainConfig(**values)

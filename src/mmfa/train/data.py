@@ -83,8 +83,11 @@ def prepare(data: Path, cache: Path, *, fps: float, split: str = "train") -> lis
 def _list_clips(data: Path, split: str) -> list[tuple[Path, str]]:
     index = data / "index.json"
     if index.exists():
-        clips = json.loads(index.read_text())["clips"]
-        return [(data / clip["file"], clip["person"]) for clip in clips if clip["split"] == split]
+        try:
+            clips = json.loads(index.read_text(encoding="utf-8"))["clips"]
+            return [(data / clip["file"], clip["person"]) for clip in clips if clip["split"] == split]
+        except (ValueError, KeyError, TypeError) as error:
+            raise MediaError(f"{index} is no list of clips with file, person and split ({error!r}).") from error
     paths = sorted(path for path in data.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     return [(path, path.parent.name if path.parent != data else path.stem) for path in paths]
 

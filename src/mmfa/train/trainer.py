@@ -35,11 +35,16 @@ class Trainer:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.output = Path(config.output)
-        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"The folder {self.output} cannot be made: {error.strerror}.") from error
         cache = Path(config.cache) if config.cache else self.output / "cache"
         self.model: MMFA = build(config.model)
         if self.model.needs_pixels:
-            raise ConfigError(f"This trainer anchors keypoints on landmarks; {config.model!r} has free keypoints, choose lite or tiny.")
+            raise ConfigError(
+                f"This trainer anchors keypoints on landmarks; {config.model!r} has free keypoints, choose lite or tiny."
+            )
         self.data = ClipDataset(prepare(Path(config.data), cache, fps=config.fps), size=self.model.params.size)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model.anchor(self.data.mean_mesh())
@@ -58,7 +63,7 @@ class Trainer:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
         if not self.resume():
             self._anchor_stage()
-        last = min(until or self.config.steps, self.config.steps)
+        last = self.config.steps if until is None else min(until, self.config.steps)
         started, clock = time.time(), self.clock
         self.model.train()
         bar = tqdm(total=last, initial=self.step, unit="step", disable=self.quiet or None)
