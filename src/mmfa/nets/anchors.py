@@ -27,6 +27,7 @@ def anchor_points(mean_mesh: Tensor) -> Tensor:
 def anchor_log_widths() -> Tensor:
     """Log of each keypoint's width of influence (COUNT,), in units of the canonical face."""
     widths = torch.full((COUNT,), 0.24)
-    widths[:FINE] = 0.07
+    widths[: len(LIPS)] = 0.055
+    widths[len(LIPS) : FINE] = 0.045
     widths[len(VERTICES) :] = 0.45
     return widths.log()

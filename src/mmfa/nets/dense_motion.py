@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import image_grid, volume_grid, warp
@@ -18,7 +19,7 @@ _BACKGROUND_LOGIT = -8.0
 class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
 
-    volume: (B,D,h,w,3). image: (B,2h,2w,2), or None in the paper's model, which has no 2D skips.
+    volume: (B,D,h,w,3). image: (B,4h,4w,2), or None in the paper's model, which has no 2D skips.
     occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip, or None.
     """
 
@@ -44,7 +45,8 @@ class LiteDenseMotion(nn.Module):
     """A 2D hourglass in place of the paper's 3D one, with a learned distance prior on the masks.
 
     Each mask logit starts as a Gaussian around its driving keypoint, of a width of its own, so that the first flow
-    already moves lips and lids apart. Masks at h decide the volume's flow, masks at 2h the flow of shallow features.
+    already moves lips and lids apart. Masks at h decide the volume's flow. The flow of shallow features has masks whose
+    logits are learned at 2h and whose prior is exact at 4h: an eye is only a few pixels high.
     """
 
     log_width: Tensor
@@ -105,17 +107,20 @@ class LiteDenseMotion(nn.Module):
             volume_flow = volume_flow + torch.einsum("bkdhw,bki->bdhwi", masks[:, 1:], offsets)
 
         z = self.fine(upsample(y))
-        flat = image_grid(2 * height, 2 * width, device=volume.device)
-        logits = self.fine_masks(z).float().flatten(2)
+        rows, columns = 4 * height, 4 * width
+        flat = image_grid(rows, columns, device=volume.device)
+        learned = F.interpolate(
+            torch.cat([self.fine_masks(z), self.fine_shift(z)], 1).float(), (rows, columns), mode="bilinear", align_corners=True
+        )
+        logits, shift = learned[:, :-2].flatten(2), learned[:, -2:].permute(0, 2, 3, 1)
         with exact:
             fine = (logits + self._prior(flat.flatten(0, 1), driving[..., :2], scale)).softmax(1)
-            fine = fine.unflatten(2, (2 * height, 2 * width))
-            background = fine[:, 0, ..., None]
+            background = fine[:, 0, :, None]
             shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
-            moved2d = torch.einsum("bij,hwj->bhwi", jacobian[:, :2, :2], flat)
-            image_flow = background * flat + (1 - background) * moved2d
-            image_flow = image_flow + torch.einsum("bkhw,bki->bhwi", fine[:, 1:], shifts)
-        image_flow = image_flow + 0.05 * torch.tanh(self.fine_shift(z).float()).permute(0, 2, 3, 1)
+            moved2d = (flat @ jacobian[:, None, :2, :2].transpose(2, 3)).flatten(1, 2)
+            image_flow = background * flat.flatten(0, 1) + (1 - background) * moved2d
+            image_flow = image_flow + fine[:, 1:].transpose(1, 2) @ shifts
+        image_flow = image_flow.unflatten(1, (rows, columns)) + 0.05 * torch.tanh(shift)
         return DenseFlow(
             volume=volume_flow,
             image=image_flow,
