@@ -38,7 +38,7 @@ def test_identity_motion_leaves_the_features_unchanged(kind):
     torch.testing.assert_close(flow.volume, volume_grid(4, 16, 16).expand(2, -1, -1, -1, -1), atol=1e-5, rtol=0)
     torch.testing.assert_close(warp(volume, flow.volume), volume, atol=1e-4, rtol=0)
     if flow.image is not None:
-        torch.testing.assert_close(flow.image, image_grid(32, 32).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+        torch.testing.assert_close(flow.image, image_grid(64, 64).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["lite", "paper"])
