@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument("--model", default="lite")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    command = [sys.executable, "-c", f"from mmfa.animate import Animator; Animator.from_pretrained({options.model!r}, device='cpu')"]
+    load = f"from mmfa.animate import Animator; Animator.from_pretrained({options.model!r}, device='cpu')"
+    command = [sys.executable, "-c", load]
     start_up = timed(lambda: subprocess.run(command, check=True))
 
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,12 @@ CHEEKS = (50, 280, 205, 425, 151)
 VERTICES = LIPS + EYES + BROWS + NOSE + OUTLINE + CHEEKS
 FINE = len(LIPS) + len(EYES)
 """The first FINE keypoints sit on lips, lids and irises and move on their own."""
+_EYE = len(LIPS)
+GROUPS = (
+    (*range(_EYE, _EYE + 8), _EYE + 16),
+    (*range(_EYE + 8, _EYE + 16), _EYE + 17),
+)
+"""Indices of the keypoints of each eye with its iris: parts whose points nearly meet when they close."""
 HAIR = ((0.0, -1.45, 0.45), (-0.75, -1.15, 0.55), (0.75, -1.15, 0.55))
 """Keypoints that no landmark anchors: the hair above the mesh, in the template's frame."""
 COUNT = len(VERTICES) + len(HAIR)
@@ -27,7 +33,6 @@ def anchor_points(mean_mesh: Tensor) -> Tensor:
 def anchor_log_widths() -> Tensor:
     """Log of each keypoint's width of influence (COUNT,), in units of the canonical face."""
     widths = torch.full((COUNT,), 0.24)
-    widths[: len(LIPS)] = 0.055
-    widths[len(LIPS) : FINE] = 0.045
+    widths[:FINE] = 0.07
     widths[len(VERTICES) :] = 0.45
     return widths.log()

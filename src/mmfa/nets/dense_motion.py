@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import image_grid, volume_grid, warp
-from .anchors import COUNT
+from .anchors import COUNT, GROUPS
 from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, upsample
 
 _BACKGROUND_LOGIT = -8.0
@@ -39,6 +39,7 @@ class LiteDenseMotionParams:
     skips: int = 3
     depth: int = 8
     heatmap_variance: float = 0.006
+    part_width: float = 0.025
 
 
 class LiteDenseMotion(nn.Module):
@@ -114,7 +115,7 @@ class LiteDenseMotion(nn.Module):
         )
         logits, shift = learned[:, :-2].flatten(2), learned[:, -2:].permute(0, 2, 3, 1)
         with exact:
-            fine = (logits + self._prior(flat.flatten(0, 1), driving[..., :2], scale)).softmax(1)
+            fine = (logits + self._prior(flat.flatten(0, 1), driving[..., :2], scale, parts=True)).softmax(1)
             background = fine[:, 0, :, None]
             shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
             moved2d = (flat @ jacobian[:, None, :2, :2].transpose(2, 3)).flatten(1, 2)
@@ -128,12 +129,26 @@ class LiteDenseMotion(nn.Module):
             skip_occlusion=self.skip_occlusion(z).float().sigmoid(),
         )
 
-    def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor) -> Tensor:
-        """Log-Gaussian logits (B,K+1,P) of points (P,2|3) around keypoints (B,K,2|3); depth counts less."""
+    def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor, *, parts: bool = False) -> Tensor:
+        """Log-Gaussian logits (B,K+1,P) of points (P,2|3) around keypoints (B,K,2|3); depth counts less.
+
+        With `parts`, an eye reaches as far as its keypoints' width, but inside it the nearest keypoint wins sharply: the upper lid of a closed eye still is not the lower one, although both keypoints lie within a pixel.
+        """
         weight = points.new_tensor([1.0, 1.0, 0.3][: points.shape[1]]).sqrt()
         p, k = points * weight, keypoints * weight
         distance = (p**2).sum(-1) + (k**2).sum(-1, keepdim=True) - 2 * k @ p.T
-        logits = -distance / (2 * (self.log_width.exp() * scale)[..., None] ** 2)
+        width = (self.log_width.exp() * scale)[..., None]
+        logits = -distance / (2 * width**2)
+        if parts:
+            sharp = 2 * (self.params.part_width * scale)[..., None] ** 2
+            pieces = list(logits.unbind(1))
+            for group in map(list, GROUPS):
+                inside = distance[:, group]
+                nearest = inside.amin(1, keepdim=True)
+                voronoi = (nearest - inside) / sharp - nearest / (2 * width[:, group] ** 2)
+                for index, piece in zip(group, voronoi.unbind(1), strict=True):
+                    pieces[index] = piece
+            logits = torch.stack(pieces, 1)
         return torch.cat([torch.full_like(logits[:, :1], _BACKGROUND_LOGIT), logits], 1)
 
 
