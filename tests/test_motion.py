@@ -150,3 +150,21 @@ def test_jacobian_carries_a_neighbourhood_from_driving_to_source(mode):
 
     carried = moved(driving) @ jacobian(source, driving, mode=mode).transpose(1, 2)
     torch.testing.assert_close(carried, moved(source), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("change", "word"), [({"fps": "nan"}, "frames per second"), ({"fps": "-1"}, "frames per second")])
+def test_load_rejects_a_frame_rate_that_is_none(tmp_path, change, word):
+    file = tmp_path / "motion.safetensors"
+    tensors = {
+        "rotation": torch.eye(3).repeat(2, 1, 1),
+        "scale": torch.ones(2, 1),
+        "translation": torch.zeros(2, 3),
+        "expression": torch.zeros(2, 4),
+    }
+    save_file(tensors, str(file), metadata={"format": "mmfa-motion", "version": "1", **change})
+    with pytest.raises(MediaError, match=word):
+        Motion.load(file)
+    tensors["scale"][0] = 0
+    save_file(tensors, str(file), metadata={"format": "mmfa-motion", "version": "1"})
+    with pytest.raises(MediaError, match="not positive"):
+        Motion.load(file)

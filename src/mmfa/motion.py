@@ -80,7 +80,7 @@ class Motion:
 
     def save(self, path: str | Path) -> None:
         """Write a versioned safetensors file, all or nothing."""
-        tensors = {name: getattr(self, name).detach().float().cpu().contiguous() for name in _FIELDS}
+        tensors = {name: getattr(self, name).detach().float().cpu().contiguous().clone() for name in _FIELDS}
         metadata = {"format": FORMAT, "version": str(VERSION)}
         if self.fps is not None:
             metadata["fps"] = repr(float(self.fps))
@@ -105,10 +105,22 @@ class Motion:
             raise MediaError(f"{path} is not a motion file, or it is damaged ({error}).") from error
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise MediaError(f"{path} contains values that are not numbers.")
+        if not bool((tensors["scale"] > 0).all()):
+            raise MediaError(f"{path} contains a scale that is not positive.")
+        fps = metadata.get("fps")
+        if fps is not None and not _is_rate(fps):
+            raise MediaError(f"{path} names {fps!r} frames per second.")
         try:
-            return Motion(**tensors, fps=float(metadata["fps"]) if "fps" in metadata else None)
+            return Motion(**tensors, fps=None if fps is None else float(fps))
         except ValueError as error:
             raise MediaError(f"{path}: {error}") from error
+
+
+def _is_rate(text: str) -> bool:
+    try:
+        return 0 < float(text) <= 1000
+    except ValueError:
+        return False
 
 
 def compose(canonical: Tensor, deformation: Tensor, motion: Motion, *, mode: Composition = "mmfa") -> Tensor:

@@ -132,7 +132,8 @@ class LiteDenseMotion(nn.Module):
     def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor, *, parts: bool = False) -> Tensor:
         """Log-Gaussian logits (B,K+1,P) of points (P,2|3) around keypoints (B,K,2|3); depth counts less.
 
-        With `parts`, an eye reaches as far as its keypoints' width, but inside it the nearest keypoint wins sharply: the upper lid of a closed eye still is not the lower one, although both keypoints lie within a pixel.
+        With `parts`, an eye reaches as far as its keypoints' width, but inside it the nearest keypoint wins
+        sharply: the upper lid of a closed eye still is not the lower one, although both keypoints lie within a pixel.
         """
         weight = points.new_tensor([1.0, 1.0, 0.3][: points.shape[1]]).sqrt()
         p, k = points * weight, keypoints * weight
