@@ -258,3 +258,15 @@ def test_damaged_checkpoint_is_one_sentence(config, tmp_path, capsys, damage) ->
     assert main(["train", str(path), "--quiet"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("mmfa: ") and "checkpoint.safetensors" in error
+
+
+def test_init_starts_from_a_model(config, tmp_path) -> None:
+    first = trained(config, until=2)
+    again = Trainer(replace(config, init=str(Path(config.output) / "model"), output=str(tmp_path / "more")), quiet=True)
+    for name, value in first.ema.state_dict().items():
+        torch.testing.assert_close(again.model.state_dict()[name], value, rtol=1e-3, atol=1e-4, check_dtype=False)
+
+
+def test_init_of_another_size_is_refused(config) -> None:
+    with pytest.raises(ConfigError, match="not of the size"):
+        Trainer(replace(config, init="lite"), quiet=True)

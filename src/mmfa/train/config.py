@@ -22,6 +22,7 @@ class TrainConfig:
     data: str
     output: str
     model: str = "lite"
+    init: str = ""
     cache: str = ""
     fps: float = 8.4
     steps: int = 20000

@@ -21,7 +21,7 @@ from ..media.image import contact_sheet, to_uint8, write_image
 from ..nets.anchors import FINE, VERTICES
 from ..nets.mmfa import MMFA, Rendering
 from ..priors.perceptual import EfficientNetLite0
-from ..weights import build, save_pretrained
+from ..weights import build, from_pretrained, save_pretrained
 from . import losses
 from .config import TrainConfig
 from .data import Batch, ClipDataset, prepare
@@ -47,7 +47,10 @@ class Trainer:
             )
         self.data = ClipDataset(prepare(Path(config.data), cache, fps=config.fps), size=self.model.params.size)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.model.anchor(self.data.mean_mesh())
+        if config.init:
+            self.model.load_state_dict(self._initial_weights().state_dict())
+        else:
+            self.model.anchor(self.data.mean_mesh())
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         motion = [p for network in self.model.motion_networks() for p in network.parameters()]
         ids = {id(p) for p in motion}
@@ -61,7 +64,7 @@ class Trainer:
 
     def run(self, *, until: int | None = None) -> None:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
-        if not self.resume():
+        if not self.resume() and not self.config.init:
             self._anchor_stage()
         last = self.config.steps if until is None else min(until, self.config.steps)
         started, clock = time.time(), self.clock
@@ -86,6 +89,13 @@ class Trainer:
         finally:
             log.close()
             bar.close()
+
+    def _initial_weights(self) -> MMFA:
+        """The model named by `init`: a shipped one or a folder. Raises ConfigError when it is of another size."""
+        model = from_pretrained(self.config.init)
+        if model.params != self.model.params:
+            raise ConfigError(f"init: {self.config.init!r} is not of the size {self.config.model!r}.")
+        return model
 
     # -- the two stages -------------------------------------------------------------------------------------------------
 
