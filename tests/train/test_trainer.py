@@ -270,3 +270,13 @@ def test_init_starts_from_a_model(config, tmp_path) -> None:
 def test_init_of_another_size_is_refused(config) -> None:
     with pytest.raises(ConfigError, match="not of the size"):
         Trainer(replace(config, init="lite"), quiet=True)
+
+
+def test_candidates_draw_pairs_that_move_more(clips: Path, cache: Path) -> None:
+    data = ClipDataset(prepare(clips, cache, fps=25.0), size=64)
+
+    def movement(candidates: int) -> float:
+        pairs = data.pairs(60, torch.Generator().manual_seed(0), candidates=candidates)
+        return sum(float((clip.landmarks[i] - clip.landmarks[j]).abs().mean()) for clip, i, j in pairs)
+
+    assert movement(4) > 1.2 * movement(1)

@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..media.files import check_input
 
 _PRECISIONS = ("float32", "bfloat16")
-_POSITIVE = {"fps", "steps", "batch", "learning_rate", "anchor_batch", "threads", "log_every", "save_every", "sample_every"}
+_POSITIVE = {"candidates", "fps", "steps", "batch", "learning_rate", "anchor_batch", "threads", "log_every", "save_every", "sample_every"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class TrainConfig:
     loss_identity: float = 2.0
     loss_deformation: float = 0.5
     loss_ssl: float = 0.2
+    candidates: int = 1
     colour_jitter: float = 0.2
     ema: float = 0.999
     precision: str = "float32"

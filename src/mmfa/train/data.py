@@ -132,7 +132,8 @@ class ClipDataset:
         means = [torch.cat([clip.mesh for clip in clips]).mean(0) for clips in self.people.values()]
         return torch.stack(means).mean(0)
 
-    def pairs(self, count: int, generator: torch.Generator) -> list[tuple[Clip, int, int]]:
+    def pairs(self, count: int, generator: torch.Generator, *, candidates: int = 1) -> list[tuple[Clip, int, int]]:
+        """Clip, source frame and driving frame; of several candidates the driving frame that moved most is taken."""
         people = list(self.people.values())
 
         def draw(limit: int) -> int:
@@ -142,7 +143,10 @@ class ClipDataset:
         for _ in range(count):
             clips = people[draw(len(people))]
             clip = clips[draw(len(clips))]
-            chosen.append((clip, draw(len(clip.mesh)), draw(len(clip.mesh))))
+            source = draw(len(clip.mesh))
+            options = [draw(len(clip.mesh)) for _ in range(candidates)]
+            moved = [float((clip.landmarks[option] - clip.landmarks[source]).abs().mean()) for option in options]
+            chosen.append((clip, source, options[moved.index(max(moved))]))
         return chosen
 
     def batch(self, pairs: list[tuple[Clip, int, int]], *, images: bool = True) -> Batch:

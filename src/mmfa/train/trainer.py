@@ -150,7 +150,7 @@ class Trainer:
         rate = config.learning_rate * min(1.0, (self.step + 1) / 100) * decay
         for group, factor in zip(self.optimizer.param_groups, (config.motion_rate, 1.0), strict=True):
             group["lr"] = rate * factor
-        batch = self._jitter(self.data.batch(self.data.pairs(config.batch, self.generator)))
+        batch = self._jitter(self.data.batch(self.data.pairs(config.batch, self.generator, candidates=config.candidates)))
         target = batch.driving.image
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
             rendering = self.model(batch.source, batch.driving)
