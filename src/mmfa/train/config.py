@@ -12,7 +12,18 @@ from ..errors import ConfigError
 from ..media.files import check_input
 
 _PRECISIONS = ("float32", "bfloat16")
-_POSITIVE = {"candidates", "fps", "steps", "batch", "learning_rate", "anchor_batch", "threads", "log_every", "save_every", "sample_every"}
+_POSITIVE = {
+    "candidates",
+    "fps",
+    "steps",
+    "batch",
+    "learning_rate",
+    "anchor_batch",
+    "threads",
+    "log_every",
+    "save_every",
+    "sample_every",
+}
 
 
 @dataclass(frozen=True)
