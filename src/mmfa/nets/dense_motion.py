@@ -21,12 +21,14 @@ class DenseFlow:
 
     volume: (B,D,h,w,3). image: (B,4h,4w,2), or None in the paper's model, which has no 2D skips.
     occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip, or None.
+    hint: (B,c,2h,2w), features that know how keypoints moved, for the generator; None in the paper's model.
     """
 
     volume: Tensor
     image: Tensor | None
     occlusion: Tensor
     skip_occlusion: Tensor | None
+    hint: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class LiteDenseMotion(nn.Module):
             image=image_flow,
             occlusion=self.occlusion(y).float().sigmoid(),
             skip_occlusion=self.skip_occlusion(z).float().sigmoid(),
+            hint=z,
         )
 
     def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor, *, parts: bool = False) -> Tensor:
@@ -219,7 +222,7 @@ class DenseMotion(nn.Module):
             volume=(masks[..., None] * flows).sum(1),
             image=None,
             occlusion=self.occlusion(x.flatten(1, 2)).float().sigmoid(),
-            skip_occlusion=None,
+            skip_occlusion=None, hint=None,
         )
 
 

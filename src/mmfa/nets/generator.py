@@ -22,6 +22,7 @@ class LiteGeneratorParams:
     stages: tuple[int, ...] = (64, 32, 16)
     skips: tuple[int, ...] = (16, 32, 64)
     blocks: int = 2
+    hint: int = 48
 
 
 class LiteGenerator(nn.Module):
@@ -47,11 +48,14 @@ class LiteGenerator(nn.Module):
             nn.init.constant_(output.bias[3], 2.0)  # type: ignore[index]
             outputs.append(output)
             channels = stage + 4
+        self.hint = nn.Conv2d(params.hint, params.stages[0], 1)
+        nn.init.zeros_(self.hint.weight)
+        nn.init.zeros_(self.hint.bias)  # type: ignore[arg-type]
         self.ups, self.merges, self.outputs = nn.ModuleList(ups), nn.ModuleList(merges), nn.ModuleList(outputs)
 
     def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
         """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
-        assert flow.image is not None and flow.skip_occlusion is not None
+        assert flow.image is not None and flow.skip_occlusion is not None and flow.hint is not None
         x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
         images = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
@@ -61,7 +65,10 @@ class LiteGenerator(nn.Module):
             grid = resize_grid(flow.image, *size)
             occlusion = flow.skip_occlusion[:, level, None]
             occlusion = F.interpolate(occlusion, size=size, mode="bilinear", align_corners=True)
-            x = merge(torch.cat([upsample(up(x)), warp(skip, grid) * occlusion], 1))
+            x = upsample(up(x))
+            if index == 0:  # a mouth that opens on a photo with closed lips: only the motion says so
+                x = x + self.hint(flow.hint)
+            x = merge(torch.cat([x, warp(skip, grid) * occlusion], 1))
             y = output(x).float()
             keep = y[:, 3:].sigmoid()
             photo = warp(F.interpolate(features.image, size=size, mode="area"), grid)

@@ -251,7 +251,7 @@ def tiny() -> LiteParams:
         appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
         dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
         generator=LiteGeneratorParams(
-            volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1
+            volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1, hint=8
         ),
     )
 
