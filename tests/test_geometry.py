@@ -5,9 +5,13 @@ from mmfa.geometry import (
     euler_to_matrix,
     geodesic_angle,
     image_grid,
+    invert_affine,
     matrix_to_euler,
     project_to_rotation,
     resize_grid,
+    similarity,
+    transform_image,
+    transform_points,
     volume_grid,
     warp,
 )
@@ -88,3 +92,69 @@ def test_permuted_grid_samples_like_a_contiguous_one(dims):
 def test_resized_identity_stays_the_identity():
     resized = resize_grid(image_grid(8, 10)[None], 16, 21)
     torch.testing.assert_close(resized, image_grid(16, 21)[None], atol=1e-6, rtol=0)
+
+
+def _similarities(count):
+    generator = torch.Generator().manual_seed(0)
+    angle, scale = 360 * torch.rand(count, generator=generator), 0.5 + torch.rand(count, generator=generator)
+    return similarity(angle, scale, torch.rand(count, 2, generator=generator) - 0.5)
+
+
+def test_similarity_turns_from_x_to_y_then_scales_then_shifts():
+    transform = similarity(torch.tensor([90.0]), torch.tensor([2.0]), torch.tensor([[0.5, -0.25]]))
+    moved = transform_points(torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]), transform)
+    torch.testing.assert_close(moved, torch.tensor([[[0.5, 1.75], [-1.5, -0.25], [0.5, -0.25]]]))
+
+
+def test_similarity_turns_like_roll():
+    angle = torch.tensor([25.0])
+    turned = similarity(angle, torch.ones(1), torch.zeros(1, 2))[..., :2]
+    torch.testing.assert_close(turned, euler_to_matrix(torch.zeros(1), torch.zeros(1), angle)[:, :2, :2])
+
+
+def test_inverse_transform_brings_points_back_in_both_orders():
+    transform, points = _similarities(20), torch.rand(20, 7, 3, generator=torch.Generator().manual_seed(1))
+    inverse = invert_affine(transform)
+    torch.testing.assert_close(transform_points(transform_points(points, transform), inverse), points)
+    torch.testing.assert_close(transform_points(transform_points(points, inverse), transform), points)
+
+
+def test_depth_scales_with_the_face_also_when_mirrored():
+    mirrored = torch.tensor([[[-2.0, 0.0, 0.1], [0.0, 2.0, 0.3]]])
+    moved = transform_points(torch.tensor([[[1.0, 1.0, 0.5]]]), mirrored)
+    torch.testing.assert_close(moved, torch.tensor([[[-1.9, 2.3, 1.0]]]))
+
+
+def test_points_are_moved_in_full_precision_under_autocast():
+    transform, points = _similarities(4), torch.rand(4, 9, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = transform_points(points, invert_affine(transform))
+    assert torch.equal(inside, transform_points(points, invert_affine(transform)))
+
+
+def test_transformed_image_shows_a_point_where_the_point_is_moved():
+    """The direction: not its inverse, and with x and y not swapped."""
+    transform, size = _similarities(6), 65
+    place = torch.tensor([[[0.25, -0.125]]]).expand(6, 1, 2)
+    grid = image_grid(size, size)
+    image = torch.exp(-(grid - place[0]).square().sum(-1) / 0.005)[None, None].expand(6, 1, size, size)
+    moved = transform_image(image, transform)
+    weight = moved / moved.sum((2, 3), keepdim=True)
+    centre = (weight[:, 0, ..., None] * grid).sum((1, 2))
+    wanted = transform_points(place, transform)[:, 0]
+    inside = wanted.abs().amax(1) < 0.7
+    assert inside.sum() >= 3
+    torch.testing.assert_close(centre[inside], wanted[inside], atol=2e-3, rtol=0)
+
+
+def test_identity_transform_leaves_an_oblong_image_unchanged():
+    image = torch.rand(2, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+    identity = similarity(torch.zeros(2), torch.ones(2), torch.zeros(2, 2))
+    torch.testing.assert_close(transform_image(image, identity), image, atol=1e-5, rtol=0)
+
+
+def test_transformed_image_repeats_the_border():
+    image = torch.zeros(1, 1, 5, 5)
+    image[..., 0] = 1  # the left column
+    shifted = transform_image(image, similarity(torch.zeros(1), torch.ones(1), torch.tensor([[1.0, 0.0]])))
+    torch.testing.assert_close(shifted[0, 0, 0], torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]))

@@ -84,3 +84,40 @@ def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
         return grid
     resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(height, width), mode="bilinear", align_corners=True)
     return resized.permute(0, 2, 3, 1)
+
+
+def similarity(angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """In-plane transforms (B,2,3): ``x' = scale * Rot(angle) x + shift``, in grid units.
+
+    Args: angle (B,) in degrees, from the x axis towards the y axis (the roll of `euler_to_matrix`); scale (B,),
+    positive; shift (B,2). On an image that isn't square the units of x and y differ, and the turn shears.
+    """
+    turn = torch.deg2rad(angle)
+    cos, sin = scale * turn.cos(), scale * turn.sin()
+    return torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], -1).unflatten(-1, (2, 3))
+
+
+def invert_affine(transform: Tensor) -> Tensor:
+    """The inverses (B,2,3) of affine in-plane transforms (B,2,3)."""
+    inverse = torch.linalg.inv(transform[..., :2])
+    return torch.cat([inverse, -_times(inverse, transform[..., 2])[..., None]], -1)
+
+
+def transform_points(points: Tensor, transform: Tensor) -> Tensor:
+    """Points (B,N,2 or 3) moved by affine in-plane transforms (B,2,3); z, if any, grows like the square root of the area."""
+    linear = transform[:, None, :, :2]
+    xy = _times(linear, points[..., :2]) + transform[:, None, :, 2]
+    area = linear[..., 0, 0] * linear[..., 1, 1] - linear[..., 0, 1] * linear[..., 1, 0]
+    return torch.cat([xy, points[..., 2:] * area.abs().sqrt()[..., None]], -1)
+
+
+def transform_image(image: Tensor, transform: Tensor) -> Tensor:
+    """Image (B,C,H,W) in which what was at x lies at `transform` (B,2,3) of x; the border is repeated outside."""
+    count, _, height, width = image.shape
+    grid = image_grid(height, width, device=image.device).reshape(1, -1, 2).expand(count, -1, -1)
+    return warp(image, transform_points(grid, invert_affine(transform)).reshape(count, height, width, 2))
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrix (...,2,2) times vector (...,2), without `matmul`: autocast would round positions to bfloat16."""
+    return (matrix * vector[..., None, :]).sum(-1)

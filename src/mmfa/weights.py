@@ -17,10 +17,15 @@ from safetensors.torch import load_file, save_file
 
 from .errors import MmfaError, ModelError
 from .media.files import atomic_output
-from .nets.mmfa import MMFA, LiteParams, PaperParams, build_model, lite, paper, tiny
+from .nets.mmfa import MMFA, LiteParams, PaperParams, build_model, lite, paper, tiny, tiny_paper
 
 VERSION = 1
-SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {"paper": paper, "lite": lite, "tiny": tiny}
+SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {
+    "paper": paper,
+    "lite": lite,
+    "tiny": tiny,
+    "tiny-paper": tiny_paper,
+}
 """Sizes that can be built by name."""
 _KINDS: dict[str, type[LiteParams] | type[PaperParams]] = {"lite": LiteParams, "paper": PaperParams}
 

@@ -1,4 +1,4 @@
-"""Every loss: a value worked by hand, zero at its optimum, never negative."""
+"""Every loss: a value worked by hand, zero at its optimum, never negative, gradient only where it belongs."""
 
 import math
 
@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmfa.geometry import invert_affine, similarity, transform_points
+from mmfa.nets.discriminator import Judgement
+from mmfa.priors.groups import BROWS, EYES, IRISES, LIPS
 from mmfa.train import losses
 
 
@@ -22,6 +25,22 @@ def eyes_in_the_middle() -> Tensor:
     return torch.zeros(1, 478, 3)
 
 
+def judged(logit: float, *features: float) -> Judgement:
+    """A judgement of constant maps."""
+    maps = tuple(torch.full((2, 3, 4 >> i, 4 >> i), value) for i, value in enumerate(features))
+    return Judgement(maps, torch.full((2, 1, 2, 2), logit))
+
+
+def turn() -> Tensor:
+    """A turn of 90 degrees from x to y, to double size, then 0.5 to the right."""
+    return similarity(torch.tensor([90.0]), torch.tensor([2.0]), torch.tensor([[0.5, 0.0]]))
+
+
+def spread() -> Tensor:
+    """Four points far apart, at the mean depth 0.33."""
+    return torch.tensor([[[-1.0, -1, 0.33], [1, -1, 0.33], [-1, 1, 0.33], [1, 1, 0.33]]])
+
+
 # name: (call with what differs, call at the optimum)
 CASES = {
     "pixel": (
@@ -35,6 +54,37 @@ CASES = {
     "perceptual": (
         lambda: losses.perceptual_loss(random(2, 3, 8, 8), random(2, 3, 8, 8) * 0.5, backbone),
         lambda: losses.perceptual_loss(random(2, 3, 8, 8), random(2, 3, 8, 8), backbone),
+    ),
+    "multi_scale_perceptual": (
+        lambda: losses.multi_scale_perceptual_loss([random(2, 3, 32, 32)], random(2, 3, 32, 32) * 0.5, backbone),
+        lambda: losses.multi_scale_perceptual_loss(
+            [torch.full((2, 3, 16, 16), 0.3), torch.full((2, 3, 32, 32), 0.3)], torch.full((2, 3, 32, 32), 0.3), backbone
+        ),
+    ),
+    "generator": (lambda: losses.generator_loss(judged(0.0)), lambda: losses.generator_loss(judged(1.0))),
+    "discriminator": (
+        lambda: losses.discriminator_loss(judged(0.0), judged(1.0)),
+        lambda: losses.discriminator_loss(judged(1.0), judged(0.0)),
+    ),
+    "feature_matching": (
+        lambda: losses.feature_matching_loss(judged(0.0, 0.5, 0.5), judged(0.0, 0.5, 0.4)),
+        lambda: losses.feature_matching_loss(judged(0.0, 0.5, 0.5), judged(1.0, 0.5, 0.5)),
+    ),
+    "equivariance": (
+        lambda: losses.equivariance_loss(random(1, 5, 3), random(1, 5, 3), turn()),
+        lambda: losses.equivariance_loss(random(1, 5, 3), transform_points(random(1, 5, 3), turn()), turn()),
+    ),
+    "keypoint_prior": (
+        lambda: losses.keypoint_prior_loss(random(2, 5, 3)),
+        lambda: losses.keypoint_prior_loss(spread()),
+    ),
+    "landmark": (
+        lambda: losses.landmark_loss(random(2, 478, 3), random(2, 478, 3) - 0.5, torch.ones(2)),
+        lambda: losses.landmark_loss(random(2, 478, 3), random(2, 478, 3), torch.ones(2)),
+    ),
+    "embedding": (
+        lambda: losses.embedding_loss(random(2, 8), random(2, 8).flip(1)),
+        lambda: losses.embedding_loss(random(2, 8), 3 * random(2, 8)),
     ),
     "keypoint": (
         lambda: losses.keypoint_loss(random(2, 5, 3), random(2, 4, 3) - 0.5, torch.ones(4)),
@@ -56,7 +106,47 @@ CASES = {
 def test_zero_only_at_the_optimum(name) -> None:
     away, optimum = CASES[name]
     assert away().shape == () and float(away()) > 0.001
-    assert abs(float(optimum())) < 1e-6
+    assert 0 <= float(optimum()) < 1e-6
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_autocast_around_it_changes_nothing(name) -> None:
+    away, _ = CASES[name]
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = away()
+    assert inside.dtype == torch.float32 and float(inside) == float(away())
+
+
+def test_bfloat16_from_a_network_is_compared_in_float32() -> None:
+    """Differences of one bfloat16 step in six pixels of 4096: sums and means in bfloat16 would be coarser than that."""
+    image = torch.full((1, 3, 64, 64), 0.5, dtype=torch.bfloat16)
+    other = image.clone()
+    other[..., :1, :6] += 1 / 256
+    points, moved = torch.zeros(2, 478, 3).bfloat16(), torch.full((2, 478, 3), 1 / 256).bfloat16()
+    values = {
+        "pixel": (losses.pixel_loss([other], image), 6 / 4096 / 256),
+        "detail": (
+            losses.detail_loss(other, image, torch.full((1, 478, 3), -1.0).bfloat16()),
+            sum(math.exp(-((2 * i / 63) ** 2) / 0.01) for i in range(6)) / 4096 / 256,
+        ),
+        "perceptual": (losses.perceptual_loss(other, image, lambda x: [x]), 6 / 4096 / 256 / 0.501),
+        "generator": (losses.generator_loss(Judgement((), other)), 0.25 - 6 / 4096 * (0.25 - (0.5 - 1 / 256) ** 2)),
+        "feature_matching": (
+            losses.feature_matching_loss(Judgement((image,), image), Judgement((other,), other)),
+            6 / 4096 / 256,
+        ),
+        "keypoint": (losses.keypoint_loss(points, moved, torch.ones(478)), 2.3 / 3 / 256),
+        "identity": (losses.identity_loss(points, moved), 1 / 256),
+        "deformation": (losses.deformation_loss(moved), 3 / 256),
+        "landmark": (losses.landmark_loss(points, moved, torch.ones(2)), 7 / 256),
+        # T^-1 of (e, e) is (e/2, 1/4 - e/2).
+        "equivariance": (losses.equivariance_loss(points, moved, turn().expand(2, -1, -1)), 0.25 / 2),
+        "keypoint_prior": (losses.keypoint_prior_loss(moved[:, :2]), 0.2 + 0.33 - 1 / 256),
+        "ssl": (losses.ssl_loss(moved[..., 0], moved[..., 0]), 0),
+    }
+    for name, (value, expected) in values.items():
+        assert value.dtype == torch.float32, name
+        assert float(value) == pytest.approx(expected, rel=1e-5, abs=1e-7), name
 
 
 def test_every_loss_is_tested() -> None:
@@ -125,3 +215,147 @@ def test_ssl_is_one_for_unrelated_and_two_for_opposite() -> None:
 
 def test_deformation_is_the_l1_norm() -> None:
     assert float(losses.deformation_loss(torch.tensor([[[1.0, -2.0, 3.0], [0.0, 0.0, 0.0]]]))) == pytest.approx(3)
+
+
+def test_multi_scale_adds_outputs_and_octaves_up() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def tap(image: Tensor) -> list[Tensor]:
+        seen.append((image.shape[0], image.shape[-1]))
+        return [image]
+
+    images, target = [torch.full((2, 3, 32, 32), 1.5), torch.full((2, 3, 64, 64), 2.0)], torch.ones(2, 3, 64, 64)
+    value = losses.multi_scale_perceptual_loss(images, target, tap)
+    # The coarse output is 0.5 off; the fine one 1.0 at 64, 32 and 16 (8 is too small to look at).
+    assert float(value) == pytest.approx((0.5 + 3 * 1.0) / 1.001)
+    assert sorted(seen) == [(2, 16), (2, 16), (2, 32), (2, 64), (2, 64), (4, 32)]  # the target once per size
+
+
+def test_multi_scale_octaves_see_what_a_checkerboard_hides() -> None:
+    """The fine difference averages out further down: with more octaves it weighs less than a flat one."""
+    target = torch.full((1, 3, 32, 32), 0.5)
+    board = target + 0.1 * (torch.arange(32)[:, None] + torch.arange(32)).remainder(2).mul(2).sub(1)
+    flat = target + 0.1
+    for octaves, expected in ((0, 1.0), (1, 0.5)):
+        fine, coarse = (
+            losses.multi_scale_perceptual_loss([image], target, lambda x: [x], octaves=octaves) for image in (board, flat)
+        )
+        assert float(fine / coarse) == pytest.approx(expected, rel=1e-4)
+
+
+def test_multi_scale_gradient_reaches_every_output_and_not_the_target() -> None:
+    images = [random(1, 3, 16, 16).requires_grad_(), random(1, 3, 32, 32).requires_grad_()]
+    target = (random(1, 3, 32, 32) / 2).requires_grad_()
+    losses.multi_scale_perceptual_loss(images, target, backbone).backward()
+    assert all(image.grad is not None and image.grad.abs().sum() > 0 for image in images)
+    assert target.grad is None
+
+
+def test_least_squares_gan_values() -> None:
+    assert float(losses.generator_loss(judged(0.25))) == pytest.approx(0.75**2)
+    assert float(losses.discriminator_loss(judged(0.5), judged(-2.0))) == pytest.approx(0.25 + 4)
+
+
+def test_generator_and_discriminator_pull_the_fake_apart() -> None:
+    fake = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    losses.generator_loss(Judgement((), fake)).backward()
+    assert fake.grad is not None and (fake.grad < 0).all()  # a step down raises the logit
+    fake = torch.full((1, 1, 2, 2), 0.5, requires_grad=True)
+    losses.discriminator_loss(judged(1.0), Judgement((), fake)).backward()
+    assert fake.grad is not None and (fake.grad > 0).all()
+
+
+def test_feature_matching_adds_the_stages_up_and_leaves_the_real_alone() -> None:
+    assert float(losses.feature_matching_loss(judged(0, 1.0, 2.0), judged(0, 0.5, 2.25))) == pytest.approx(0.75)
+    real, fake = random(1, 2, 3, 3).requires_grad_(), (random(1, 2, 3, 3) / 2).requires_grad_()
+    logits = torch.zeros(1, 1, 1, 1)
+    losses.feature_matching_loss(Judgement((real,), logits), Judgement((fake,), logits)).backward()
+    assert real.grad is None and fake.grad is not None and fake.grad.abs().sum() > 0
+
+
+def test_feature_matching_wants_equally_many_stages() -> None:
+    with pytest.raises(ValueError):
+        losses.feature_matching_loss(judged(0, 1.0, 1.0), judged(0, 1.0))
+
+
+def test_equivariance_value() -> None:
+    """(1, 0) goes to (0.5, 2) under `turn`; (0.5, 2.4) comes back to (1.2, 0)."""
+    keypoints, transformed = torch.tensor([[[1.0, 0.0, 5.0]]]), torch.tensor([[[0.5, 2.4, -5.0]]])
+    assert float(losses.equivariance_loss(keypoints, transformed, turn())) == pytest.approx(0.2 / 2, rel=1e-5)
+
+
+def test_equivariance_knows_the_direction() -> None:
+    keypoints = random(1, 5, 3)
+    wrong = transform_points(keypoints, invert_affine(turn()))
+    assert float(losses.equivariance_loss(keypoints, wrong, turn())) > 0.1
+
+
+def test_equivariance_teaches_both_estimates_but_not_the_depth() -> None:
+    keypoints, transformed = random(1, 5, 3).requires_grad_(), (random(1, 5, 3) / 2).requires_grad_()
+    losses.equivariance_loss(keypoints, transformed, turn()).backward()
+    for points in (keypoints, transformed):
+        assert points.grad is not None
+        assert (points.grad[..., :2].abs().sum(-1) > 0).all() and (points.grad[..., 2] == 0).all()
+
+
+def test_keypoint_prior_value() -> None:
+    """Two points 0.1 apart, twice (0.1 - 0.01), a third far away; the mean depth is 0.03 off."""
+    points = torch.tensor([[[0.0, 0, 0.3], [0.1, 0, 0.3], [0, 1, 0.3]]])
+    assert float(losses.keypoint_prior_loss(points)) == pytest.approx(2 * 0.09 + 0.03)
+    assert float(losses.keypoint_prior_loss(points, depth=None)) == pytest.approx(2 * 0.09)
+    assert float(losses.keypoint_prior_loss(points, depth=0.3, distance=0.02)) == pytest.approx(2 * 0.01)
+
+
+def test_keypoint_prior_pushes_near_points_apart_and_stays_finite_where_they_meet() -> None:
+    points = torch.tensor([[[0.0, 0, 0], [0.1, 0, 0], [0.5, 0, 0], [0.5, 0, 0]]], requires_grad=True)
+    losses.keypoint_prior_loss(points, depth=None).backward()
+    assert points.grad is not None and points.grad.isfinite().all()
+    assert points.grad[0, 0, 0] > 0 > points.grad[0, 1, 0]
+
+
+@pytest.mark.parametrize(("group", "weight"), [(LIPS, 3.0), (EYES + IRISES, 3.0), (BROWS, 20 / 63)])
+def test_landmark_weighs_the_groups(group: tuple[int, ...], weight: float) -> None:
+    """All points of a group 0.2 to the right: the mean over x and y is 0.1. Brows are 20 of the 63 points of the rest."""
+    wanted = torch.zeros(1, 478, 3)
+    points = wanted.clone()
+    points[:, list(group), 0] = 0.2
+    points[..., 2] = 7  # the depth doesn't count
+    assert float(losses.landmark_loss(points, wanted, torch.ones(1))) == pytest.approx(weight * 0.1)
+
+
+def test_landmark_ignores_points_outside_the_145() -> None:
+    points = torch.zeros(1, 478, 3)
+    points[:, 50] = 1  # a cheek
+    assert float(losses.landmark_loss(points, torch.zeros(1, 478, 3), torch.ones(1))) == 0
+
+
+def test_landmark_gate_drops_one_image_and_leaves_the_other_as_it_was() -> None:
+    points, wanted = random(2, 478, 2).requires_grad_(), torch.zeros(2, 478, 3)
+    gated = losses.landmark_loss(points, wanted, torch.tensor([0.9, 0.1]))
+    (gradient,) = torch.autograd.grad(gated, points)
+    (open_gradient,) = torch.autograd.grad(losses.landmark_loss(points, wanted, torch.ones(2)), points)
+    alone = losses.landmark_loss(points[:1], wanted[:1], torch.ones(1))
+    assert float(gated.detach()) == pytest.approx(float(alone.detach()) / 2)
+    assert (gradient[1] == 0).all() and torch.equal(gradient[0], open_gradient[0])
+
+
+def test_landmark_without_any_face_is_exactly_zero_and_can_be_differentiated() -> None:
+    points = random(2, 478, 3).requires_grad_()
+    loss = losses.landmark_loss(points, torch.zeros(2, 478, 3), torch.full((2,), 0.49))
+    loss.backward()
+    assert float(loss.detach()) == 0 and points.grad is not None and (points.grad == 0).all()
+
+
+def test_landmark_sends_no_gradient_to_wanted_and_score() -> None:
+    points, wanted = random(1, 478, 3).requires_grad_(), (random(1, 478, 3) / 2).requires_grad_()
+    score = torch.ones(1, requires_grad=True)
+    losses.landmark_loss(points, wanted, score).backward()
+    assert points.grad is not None and wanted.grad is None and score.grad is None
+
+
+def test_embedding_value_and_gradient() -> None:
+    a = torch.tensor([[2.0, 0.0], [1.0, 0.0]], requires_grad=True)
+    loss = losses.embedding_loss(a, torch.tensor([[1.0, 1.0], [-3.0, 0.0]]))
+    assert float(loss.detach()) == pytest.approx((1 - math.sqrt(0.5) + 2) / 2)
+    loss.backward()
+    assert a.grad is not None and a.grad[0, 1] < 0  # a step down turns it towards the wanted direction

@@ -11,56 +11,19 @@ from safetensors.torch import load_file
 
 from mmfa.cli.main import main
 from mmfa.errors import ConfigError, MediaError
-from mmfa.faces import PixelFace, crop_box
-from mmfa.media.crop import crop
-from mmfa.media.video import VideoWriter
-from mmfa.priors.landmarks import FaceTracker
+from mmfa.faces import PixelFace, crop_box, face_input
+from mmfa.geometry import matrix_to_euler
+from mmfa.motion import COMPOSITIONS
+from mmfa.priors.landmarks import FaceLandmarker, FaceTracker, roi_from_landmarks, to_pixels
 from mmfa.train import losses
+from mmfa.train.checkpoints import newest_first
 from mmfa.train.config import TrainConfig
-from mmfa.train.data import ClipDataset, prepare
+from mmfa.train.data import Augmentation, ClipDataset, StepBatches, mirror, prepare
 from mmfa.train.trainer import Trainer
-from mmfa.weights import from_pretrained
+from mmfa.weights import SIZES, from_pretrained
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-
-
-@pytest.fixture(scope="module")
-def clips(carphone_frames, tmp_path_factory) -> Path:
-    """PERSON/NAME.mp4, two "persons" from two windows of carphone, face crops of 96 x 96."""
-    root = tmp_path_factory.mktemp("clips")
-    for person, frames in {"one": carphone_frames[:32:2], "two": carphone_frames[60:92:2]}.items():
-        face = FaceTracker().track(frames[0])
-        box = crop_box(PixelFace.of(face, frames[0]))
-        (root / person).mkdir()
-        with VideoWriter(root / person / "clip.mp4", fps=8, size=(96, 96)) as writer:
-            for frame in frames:
-                writer.write(crop(frame, box, size=96))
-    return root
-
-
-@pytest.fixture(scope="module")
-def cache(clips, tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def config(clips, cache, tmp_path) -> TrainConfig:
-    return TrainConfig(
-        data=str(clips),
-        output=str(tmp_path / "run"),
-        cache=str(cache),
-        model="tiny",
-        fps=8,
-        steps=6,
-        batch=2,
-        anchor_steps=3,
-        anchor_batch=4,
-        loss_perceptual=0,
-        threads=1,
-        log_every=1,
-        save_every=100,
-        sample_every=100,
-    )
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("vae"))
 
 
 def trained(config: TrainConfig, *, until: int | None = None) -> Trainer:
@@ -126,10 +89,13 @@ def test_config_round_trip(tmp_path, config) -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_shipped_configs_load(path) -> None:
+def test_shipped_configs_load_and_explain_themselves(path) -> None:
     config = TrainConfig.load(path)
-    assert config.steps > 0 and config.precision in ("float32", "bfloat16")
-    assert f"mmfa train configs/{path.name}" in path.read_text(), "the header holds the command"
+    lines = path.read_text().splitlines()
+    assert config.steps > 0 and config.model in SIZES
+    assert any(f"mmfa train {path.relative_to(ROOT)}" in line for line in lines[:3]), "the header holds the command"
+    uncommented = [line for line in lines if not line.startswith("#") and "  # " not in line]
+    assert not uncommented, "every key has a comment"
 
 
 # -- clips --------------------------------------------------------------------------------------------------------------
@@ -167,12 +133,75 @@ def test_unusable_clips_are_named(tmp_path, config, capsys) -> None:
 def test_pairs_are_of_one_clip_and_both_persons(config, clips, cache) -> None:
     data = ClipDataset(prepare(clips, cache, fps=8), size=64)
     assert set(data.people) == {"one", "two"} and [len(clip.mesh) for clip in data.clips] == [16, 16]
-    pairs = data.pairs(40, torch.Generator().manual_seed(0))
-    assert {clip.person for clip, _, _ in pairs} == {"one", "two"}
+    pairs = data.draw(40, torch.Generator().manual_seed(0))
+    assert {pair.clip.person for pair in pairs} == {"one", "two"}
     batch = data.batch(pairs[:3])
     assert batch.source.image.shape == (3, 3, 64, 64) and batch.landmarks.shape == (3, 478, 3)
     assert 0 <= float(batch.source.image.min()) and float(batch.source.image.max()) <= 1
-    torch.testing.assert_close(batch.landmarks[0], pairs[0][0].landmarks[pairs[0][2]])
+    torch.testing.assert_close(batch.landmarks[0], pairs[0].clip.landmarks[pairs[0].driving])
+    torch.testing.assert_close(batch.source_landmarks[1], pairs[1].clip.landmarks[pairs[1].source])
+
+
+def test_a_flipped_pair_is_what_the_landmark_network_sees_in_the_mirrored_picture(clips, cache) -> None:
+    data = ClipDataset(prepare(clips, cache, fps=8), size=96)
+    pair = data.draw(1, torch.Generator().manual_seed(0), augmentation=Augmentation(flip=1.0))[0]
+    assert pair.flip
+    flipped, straight = data.batch([pair]), data.batch([replace(pair, flip=False)])
+    torch.testing.assert_close(flipped.driving.image, straight.driving.image.flip(-1))
+    picture = flipped.driving.image
+    roi = roi_from_landmarks(to_pixels(flipped.landmarks, 96, 96))
+    seen = FaceLandmarker()(picture, roi).points
+    unordered = straight.landmarks * torch.tensor([-1.0, 1.0, 1.0])
+    near, far = (float((seen - points)[..., :2].norm(dim=-1).mean()) for points in (flipped.landmarks, unordered))
+    assert near < 0.03 < 0.1 < far, "about one pixel of 96; with left and right not exchanged it is far off"
+    torch.testing.assert_close(mirror(mirror(straight.landmarks)), straight.landmarks)
+    euler = matrix_to_euler(torch.cat([flipped.driving.rotation, straight.driving.rotation]))
+    torch.testing.assert_close(euler[1][0], -euler[1][1], atol=0.5, rtol=0)
+
+
+def test_every_step_draws_its_own_pairs_whatever_came_before(clips, cache) -> None:
+    data = ClipDataset(prepare(clips, cache, fps=8), size=64)
+    rest = {"seed": 3, "steps": 9, "batch": 4, "candidates": 2, "augmentation": Augmentation(flip=0.5, colour_jitter=0.2)}
+    whole = StepBatches(data, **rest)
+    halves = [StepBatches(data, **rest, rank=rank, world=2)[5] for rank in range(2)]
+    torch.testing.assert_close(torch.cat([half.driving.image for half in halves]), whole[5].driving.image)
+    torch.testing.assert_close(whole[5].transform, whole[5].transform)
+    assert not torch.equal(whole[5].driving.image, whole[6].driving.image)
+
+
+def test_a_clip_that_breaks_during_training_is_replaced_counted_and_named(clips, cache, tmp_path, capsys) -> None:
+    files = []
+    for cached in prepare(clips, cache, fps=8):
+        copy = tmp_path / cached.path.name
+        copy.write_bytes(cached.path.read_bytes())
+        files.append(replace(cached, path=copy))
+    data = ClipDataset(files, size=64)
+    batches = StepBatches(data, seed=0, steps=9, batch=8, candidates=1, augmentation=Augmentation())
+    broken = files[0].path
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    batch = batches[0]
+    assert len(batch) == 8 and bool(batch.source.image.isfinite().all())
+    assert batches.skipped[str(broken)] > 0
+    assert str(broken) in "".join(capsys.readouterr())
+
+
+def test_clips_that_all_break_end_the_run_with_one_sentence(clips, cache, tmp_path) -> None:
+    copy = tmp_path / "gone.safetensors"
+    cached = prepare(clips, cache, fps=8)[0]
+    copy.write_bytes(cached.path.read_bytes())
+    data = ClipDataset([replace(cached, path=copy)], size=64)
+    copy.unlink()
+    with pytest.raises(MediaError, match="could not be read"):
+        StepBatches(data, seed=0, steps=9, batch=2, candidates=1, augmentation=Augmentation())[0]
+    with pytest.raises(MediaError, match="No clip"):
+        ClipDataset([replace(cached, path=copy)], size=64)
+
+
+def test_frames_held_on_a_device_are_those_on_disk(clips, cache) -> None:
+    files = prepare(clips, cache, fps=8)
+    pairs = [ClipDataset(files, size=64, resident=where).draw(3, torch.Generator().manual_seed(0)) for where in (None, "cpu")]
+    images = [ClipDataset(files, size=64).batch(some).source.image for some in pairs]
+    assert pairs[1][0].clip.frames is not None and torch.equal(*images)
 
 
 # -- the loop -----------------------------------------------------------------------------------------------------------
@@ -186,7 +215,7 @@ def test_resuming_equals_never_stopping(config, tmp_path) -> None:
     for name in ("model", "ema"):
         ours, theirs = getattr(whole, name).state_dict(), getattr(resumed, name).state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    files = [load_file(Path(path) / "checkpoint.safetensors") for path in (tmp_path / "whole", config.output)]
+    files = [load_file(newest_first(Path(path) / "checkpoints")[0]) for path in (tmp_path / "whole", config.output)]
     assert files[0].keys() == files[1].keys()
     assert all(torch.equal(files[0][key], files[1][key]) for key in files[0])
     assert [record["step"] for record in logged(config)] == [1, 2, 3, 4, 5, 6]
@@ -199,7 +228,8 @@ def test_saved_model_loads_and_leftovers_are_none(config) -> None:
     for key, value in trainer.ema.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-3, atol=1e-4)
     names = {path.name for path in Path(config.output).iterdir()}
-    assert names == {"checkpoint.safetensors", "log.jsonl", "model", "sample_000002.png"}
+    assert names == {"checkpoints", "log.jsonl", "model", "sample_000002.png"}
+    assert [path.name for path in (Path(config.output) / "checkpoints").iterdir()] == ["step_0000002.safetensors"]
 
 
 def test_trained_model_animates(config, portrait, short_driving, tmp_path, carphone_frames) -> None:
@@ -210,11 +240,11 @@ def test_trained_model_animates(config, portrait, short_driving, tmp_path, carph
 
 def fixed_losses(trainer: Trainer, *, count: int = 24) -> dict[str, float]:
     """Losses on the same pairs whatever was drawn in training: single steps differ more by their pairs than by learning."""
-    batch = trainer.data.batch(trainer.data.pairs(count, torch.Generator().manual_seed(7)))
+    batch = trainer.data.batch(trainer.data.draw(count, torch.Generator().manual_seed(7)))
     trainer.model.train()
     with torch.no_grad():
         rendering = trainer.model(batch.source, batch.driving)
-        values = trainer._motion_losses(batch, rendering)
+        values = trainer.objective.motion_losses(batch, rendering)
         values["pixel"] = losses.pixel_loss(rendering.images, batch.driving.image)
     return {name: float(value) for name, value in values.items()}
 
@@ -245,19 +275,19 @@ def test_a_loss_that_is_no_number_stops_the_run(config, monkeypatch, tmp_path, c
     path = written(tmp_path, yaml.safe_dump(asdict(config)))
     assert main(["train", str(path), "--quiet"]) == 2
     assert "from pixel" in capsys.readouterr().err.splitlines()[-1]
-    assert not (Path(config.output) / "checkpoint.safetensors").exists()
+    assert not newest_first(Path(config.output) / "checkpoints")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other-model"])
 def test_damaged_checkpoint_is_one_sentence(config, tmp_path, capsys, damage) -> None:
     trained(config, until=1)
-    checkpoint = Path(config.output) / "checkpoint.safetensors"
+    checkpoint = newest_first(Path(config.output) / "checkpoints")[0]
     if damage == "truncated":
         checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
     path = written(tmp_path, yaml.safe_dump(asdict(config) | ({"model": "lite"} if damage == "other-model" else {})))
     assert main(["train", str(path), "--quiet"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("mmfa: ") and "checkpoint.safetensors" in error
+    assert error.startswith("mmfa: ") and "step_0000001.safetensors" in error
 
 
 def test_init_starts_from_a_model(config, tmp_path) -> None:
@@ -276,7 +306,79 @@ def test_candidates_draw_pairs_that_move_more(clips: Path, cache: Path) -> None:
     data = ClipDataset(prepare(clips, cache, fps=25.0), size=64)
 
     def movement(candidates: int) -> float:
-        pairs = data.pairs(60, torch.Generator().manual_seed(0), candidates=candidates)
-        return sum(float((clip.landmarks[i] - clip.landmarks[j]).abs().mean()) for clip, i, j in pairs)
+        pairs = data.draw(60, torch.Generator().manual_seed(0), candidates=candidates)
+        return sum(float((p.clip.landmarks[p.source] - p.clip.landmarks[p.driving]).abs().mean()) for p in pairs)
 
     assert movement(4) > 1.2 * movement(1)
+
+
+# -- every kind of model, and every loss ----------------------------------------------------------------------------------
+
+
+ALL_LOSSES = {
+    "loss_pixel": 1.0,
+    "loss_detail": 1.0,
+    "loss_gan": 1.0,
+    "loss_matching": 10.0,
+    "loss_equivariance": 20.0,
+    "loss_prior": 10.0,
+    "loss_deformation": 5.0,
+    "loss_ssl": 1.0,
+    "loss_identity": 10.0,
+    "loss_landmark": 10.0,
+    "loss_embedding": 1.0,
+    "window": 1.0,
+}
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-paper"])
+def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config, model) -> None:
+    trainer = trained(replace(config, model=model, anchor_steps=0, sample_every=2, **ALL_LOSSES), until=2)
+    record = logged(trainer.config)[-1]
+    wanted = {name.removeprefix("loss_") for name in ALL_LOSSES if name.startswith("loss_")} | {"judge", "total"}
+    assert wanted <= record.keys() and all(record[name] >= 0 for name in wanted)
+    assert ("keypoint" in record) == (model == "tiny"), "free keypoints are not pulled to landmarks"
+    for name, network in trainer.model.named_children():
+        assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in network.parameters()), name
+    assert (Path(trainer.config.output) / "sample_000002.png").exists()
+    assert from_pretrained(Path(trainer.config.output) / "model").needs_pixels == (model == "tiny-paper")
+
+
+def test_each_loss_has_a_switch(config) -> None:
+    off = {name: 0.0 for name in (*ALL_LOSSES, "loss_keypoint", "loss_keypoint_final") if name.startswith("loss_")}
+    record = logged(trained(replace(config, anchor_steps=0, **{**off, "loss_pixel": 1.0}), until=1))[0]
+    measured = {"step", "seconds", "samples_per_second", "total", "pixel", "identity", "deformation", "keypoint"}
+    assert set(record) == measured and record["total"] == record["pixel"]
+
+
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+def test_every_composition_trains_and_is_what_the_saved_model_uses(config, composition) -> None:
+    trained(replace(config, composition=composition), until=2)
+    assert from_pretrained(Path(config.output) / "model").params.composition == composition
+
+
+def test_the_discriminator_waits_for_its_step(config) -> None:
+    trained(replace(config, loss_gan=1.0, window=1.0, gan_from=2, steps=3))
+    assert ["gan" in record for record in logged(config)] == [False, False, True]
+
+
+@pytest.mark.slow
+def test_two_hundred_steps_beat_copying_the_source_on_frames_never_seen(config, carphone_frames) -> None:
+    """The tiny model; the face of the first frame, driven by frames of the video that training did not see."""
+    config = replace(config, steps=200, batch=4, anchor_steps=100, anchor_batch=32, learning_rate=2e-3, candidates=2)
+    model = trained(config).ema.eval()
+    frames = carphone_frames[33:59:5]
+    tracked = [FaceTracker().track(frame) for frame in frames]
+    box = crop_box(PixelFace.of(tracked[0], frames[0]))
+    faces = [face_input(f, PixelFace.of(t, f), box, size=64) for f, t in zip(frames, tracked, strict=True)]
+    with torch.no_grad():
+        source = model.source(faces[0])
+        outputs = [model.render(source, model.motion(face)).images[-1] for face in faces[1:]]
+    errors = [float((output - face.image).abs().mean()) for output, face in zip(outputs, faces[1:], strict=True)]
+    copying = [float((faces[0].image - face.image).abs().mean()) for face in faces[1:]]
+    assert sum(errors) < 0.9 * sum(copying), (errors, copying)
+
+
+def test_tensorboard_files_are_written(config) -> None:
+    trained(replace(config, tensorboard=True), until=2)
+    assert list((Path(config.output) / "board").glob("events.*"))

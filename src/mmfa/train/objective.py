@@ -1,0 +1,174 @@
+"""What a batch is worth: one pass of the model and every loss that the config switches on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..geometry import transform_image, transform_points
+from ..nets.anchors import FINE, VERTICES
+from ..nets.discriminator import Discriminator
+from ..nets.mmfa import MMFA, FaceInput, Rendering
+from ..priors.face_features import FaceFeatures
+from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
+from ..priors.perceptual import backbone
+from . import losses
+from .config import TrainConfig
+from .data import Batch, face_of
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Losses by name, unweighted scalars; the windows (B,3,w,w) of output and target that the discriminator compares."""
+
+    losses: dict[str, Tensor]
+    fake: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Frozen networks that the losses ask. Not a module: they are no part of what is trained, synchronised or saved."""
+
+    landmarker: FaceLandmarker
+    perceptual: Callable[[Tensor], Sequence[Tensor]] | None
+    face: Callable[[Tensor], Sequence[Tensor]] | None
+    identity: FaceFeatures | None
+
+    @staticmethod
+    def of(config: TrainConfig, device: torch.device) -> Priors:
+        def frozen(net: nn.Module) -> nn.Module:
+            return net.eval().requires_grad_(False).to(device)
+
+        return Priors(
+            landmarker=frozen(FaceLandmarker()),  # type: ignore[arg-type]
+            perceptual=frozen(backbone(config.perceptual)) if config.loss_perceptual else None,
+            face=frozen(backbone(config.face)) if config.loss_face else None,
+            identity=frozen(FaceFeatures()) if config.loss_embedding else None,  # type: ignore[arg-type]
+        )
+
+
+class Objective(nn.Module):
+    """The model and its losses in one forward, so that a data-parallel wrapper sees everything that is trained."""
+
+    def __init__(self, model: MMFA, config: TrainConfig, *, device: torch.device) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.priors = Priors.of(config, device)
+        self.keypoint_weights = torch.ones(len(VERTICES), device=device)
+        self.keypoint_weights[:FINE] = 3.0
+
+    def forward(self, batch: Batch, discriminator: Discriminator | None = None) -> Outcome:
+        """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here."""
+        config, target = self.config, batch.driving.image
+        rendering = self.model(batch.source, batch.driving)
+        output = rendering.images[-1]
+        values = self.motion_losses(batch, rendering, augmented=self._transformed(batch))
+        fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
+        if config.loss_pixel:
+            values["pixel"] = losses.pixel_loss(rendering.images, target)
+        if config.loss_detail:
+            values["detail"] = losses.detail_loss(output, target, batch.landmarks)
+        if self.priors.perceptual is not None:
+            values["perceptual"] = self._perceptual(rendering, target, fake, real)
+        if self.priors.face is not None:
+            values["face"] = losses.perceptual_loss(output, target, self.priors.face)
+        if config.loss_landmark:
+            values["landmark"] = self._landmark(output, batch)
+        if self.priors.identity is not None:
+            values["embedding"] = self._embedding(output, batch, self.priors.identity)
+        if discriminator is not None:
+            judged = discriminator(fake)
+            with torch.no_grad():
+                wanted = discriminator(real)
+            values["gan"] = losses.generator_loss(judged)
+            values["matching"] = losses.feature_matching_loss(wanted, judged)
+        return Outcome(values, fake.detach(), real)
+
+    def motion_losses(
+        self, batch: Batch, rendering: Rendering | None = None, *, augmented: FaceInput | None = None
+    ) -> dict[str, Tensor]:
+        """The losses on keypoints and motion, which need no generated image."""
+        model, config = self.model, self.config
+        canonical, other = model.canonical(batch.source), model.canonical(batch.driving)
+        driving = model.motion(batch.driving)
+        placed_driving, deformation = (
+            model.keypoints(canonical, driving) if rendering is None else (rendering.keypoints, rendering.deformation)
+        )
+        values = {
+            "identity": losses.identity_loss(canonical, other),
+            "deformation": losses.deformation_loss(deformation),
+        }
+        if not model.needs_pixels:
+            placed_source, _ = model.keypoints(canonical, model.motion(batch.source))
+            values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
+            values["keypoint"] += losses.keypoint_loss(placed_driving, batch.driving_points, self.keypoint_weights)
+        if config.loss_prior:
+            values["prior"] = losses.keypoint_prior_loss(placed_driving, depth=0.0)
+        if augmented is None:
+            return values
+        motion = model.motion(augmented)
+        if config.loss_ssl:
+            values["ssl"] = losses.ssl_loss(driving.expression, motion.expression)
+        if config.loss_equivariance:
+            placed, _ = model.keypoints(model.canonical(augmented), motion)
+            values["equivariance"] = losses.equivariance_loss(placed_driving, placed, batch.transform)
+        return values
+
+    def _transformed(self, batch: Batch) -> FaceInput | None:
+        """I_d', the driving image turned, scaled and shifted (eq. 7, 15), with landmarks detected anew."""
+        if not (self.config.loss_ssl or self.config.loss_equivariance):
+            return None
+        with torch.no_grad(), _exact(batch.landmarks):
+            image = transform_image(batch.driving.image, batch.transform)
+            moved = transform_points(batch.landmarks, batch.transform)
+            return face_of(image, self._detect(image, moved).points)
+
+    def _detect(self, image: Tensor, near: Tensor) -> Landmarks:
+        """Landmarks of an image, in the region that the landmarks `near` (B,478,3) span."""
+        roi = roi_from_landmarks(to_pixels(near, *image.shape[-2:]))
+        return self.priors.landmarker(image, roi)
+
+    def _perceptual(self, rendering: Rendering, target: Tensor, fake: Tensor, real: Tensor) -> Tensor:
+        """With `pyramid` the paper's L_P; else the picture at half size and a window at full size: a third of the cost."""
+        assert self.priors.perceptual is not None
+        if self.config.pyramid:
+            return losses.multi_scale_perceptual_loss(rendering.images, target, self.priors.perceptual)
+        pool = nn.functional.avg_pool2d
+        whole = losses.perceptual_loss(pool(rendering.images[-1], 2), pool(target, 2), self.priors.perceptual)
+        return (whole + losses.perceptual_loss(fake, real, self.priors.perceptual)) / 2
+
+    def _landmark(self, output: Tensor, batch: Batch) -> Tensor:
+        """Both pictures through the same network in the same region, that of the driving image (eq. 9)."""
+        config = self.config
+        with _exact(output):
+            found = self._detect(output.float(), batch.landmarks)
+            with torch.no_grad():
+                wanted = self._detect(batch.driving.image, batch.landmarks).points
+            weights = (config.landmark_lips, config.landmark_eyes, config.landmark_rest)
+            return losses.landmark_loss(found.points, wanted, found.score, weights=weights)
+
+    def _embedding(self, output: Tensor, batch: Batch, identity: FaceFeatures) -> Tensor:
+        with _exact(output):
+            generated = identity.embed(output.float(), batch.landmarks)
+            with torch.no_grad():
+                wanted = identity.embed(batch.driving.image, batch.landmarks)
+            return losses.embedding_loss(generated, wanted)
+
+
+def window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
+    """A square window (B,C,w,w), w = fraction * S, of each image (B,C,S,S) at its corner (B,2) in [0,1]; more often central."""
+    side = round(image.shape[-1] * fraction)
+    if side >= image.shape[-1]:
+        return image
+    room = image.shape[-1] - side
+    places = (room * (0.1 + 0.8 * corner)).round().long().tolist()
+    return torch.stack([item[:, y : y + side, x : x + side] for item, (y, x) in zip(image, places, strict=True)])
+
+
+def _exact(tensor: Tensor) -> torch.autocast:
+    """Positions need more digits than bfloat16 has."""
+    return torch.autocast(tensor.device.type, enabled=False)

