@@ -62,6 +62,7 @@ class TrainConfig:
     workers: int = 0
     # the schedule
     steps: int = 20000
+    minutes: float = 0.0
     batch: int = 8
     accumulate: int = 1
     learning_rate: float = 2e-4
@@ -124,6 +125,8 @@ class TrainConfig:
         for field in fields(self):
             if field.name.startswith("loss_") and not getattr(self, field.name) >= 0:
                 raise ConfigError(f"{field.name} must be 0 or more, not {getattr(self, field.name)!r}.")
+        if self.minutes < 0 or self.workers < 0:
+            raise ConfigError("minutes and workers must be 0 or more.")
         if self.batch % self.accumulate:
             raise ConfigError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate}).")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from ..dataset.index import Entry, entries
 from ..errors import MediaError, MmfaError
 from ..geometry import similarity
 from ..media.files import atomic_output
@@ -24,8 +26,6 @@ from ..nets.anchors import FINE, VERTICES
 from ..nets.mmfa import FaceInput
 from ..priors.landmarks import FaceTracker
 from ..priors.pose import head_pose, normalise, template
-
-VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
 @dataclass(frozen=True)
@@ -64,64 +64,81 @@ class Clip:
         return image if image.shape[-1] == size else F.interpolate(image, size=(size, size), mode="area")
 
 
-def prepare(data: Path, cache: Path, *, fps: float, split: str = "train", quiet: bool = False) -> list[CachedClip]:
-    """Decode and track every clip below `data` once; what is cached already is kept, so it can be interrupted.
+def prepare(
+    data: Path, cache: Path, *, fps: float, split: str = "train", workers: int = 0, quiet: bool = False
+) -> list[CachedClip]:
+    """Decode every clip of a data set (see `dataset.index.entries`) once, tracking faces where `mmfa prepare` didn't.
 
+    What is cached already is kept, so it can be interrupted. With `workers` that many processes share the work.
     Returns the cache files of the split. Clips that cannot be read or show no face are skipped, counted and named.
     """
-    entries = _list_clips(data, split)
-    if not entries:
-        raise MediaError(f"{data} contains no video of the split {split!r}.")
+    found = entries(data, split=split)
+    if not found:
+        raise MediaError(f"{data} has no clip in the split {split!r}.")
     cache.mkdir(parents=True, exist_ok=True)
-    done: list[CachedClip] = []
-    skipped = 0
-    for path, person in tqdm(entries, desc="tracking faces", unit="clip", disable=quiet or None):
-        target = cache / f"{split}__{person}__{path.stem}.safetensors"
-        if not target.exists():
-            try:
-                _track(path, target, fps=fps)
-            except MmfaError as error:
-                skipped += 1
-                tqdm.write(f"skipped: {error}")
-                continue
-        done.append(CachedClip(target, person))
-    if skipped:
-        tqdm.write(f"{skipped} of {len(entries)} clips were skipped.")
+    targets = [cache / f"{split}__{entry.name}.safetensors" for entry in found]
+    jobs = [(entry, target, fps) for entry, target in zip(found, targets, strict=True) if not target.exists()]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) if workers > 1 else nullcontext() as pool:
+        results = pool.imap_unordered(_cache, jobs) if pool else map(_cache, jobs)
+        problems = [text for text in tqdm(results, "tracking faces", len(jobs), unit="clip", disable=quiet or None) if text]
+    for problem in problems:
+        tqdm.write(f"skipped: {problem}")
+    if problems:
+        tqdm.write(f"{len(problems)} of {len(found)} clips were skipped.")
+    done = [CachedClip(target, entry.person) for entry, target in zip(found, targets, strict=True) if target.exists()]
     if not done:
         raise MediaError(f"No clip below {data} could be used.")
     return done
 
 
-def _list_clips(data: Path, split: str) -> list[tuple[Path, str]]:
-    index = data / "index.json"
-    if index.exists():
-        try:
-            clips = json.loads(index.read_text(encoding="utf-8"))["clips"]
-            return [(data / clip["file"], clip["person"]) for clip in clips if clip["split"] == split]
-        except (ValueError, KeyError, TypeError) as error:
-            raise MediaError(f"{index} is no list of clips with file, person and split ({error!r}).") from error
-    paths = sorted(path for path in data.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    return [(path, path.parent.name if path.parent != data else path.stem) for path in paths]
+def _cache(job: tuple[Entry, Path, float]) -> str | None:
+    """Decode and track one clip into its cache file; what is wrong with the clip, or None."""
+    entry, target, fps = job
+    try:
+        frames, points = _read(entry, fps=fps)
+        if len(frames) < 4:
+            raise MediaError(f"{entry.path} shows a face in fewer than 4 of the frames looked at.")
+        if frames[0].shape[0] != frames[0].shape[1]:
+            raise MediaError(f"{entry.path} is not square: training clips are face crops, as `mmfa prepare` makes them.")
+        with atomic_output(target) as temporary:
+            save_file({"frames": torch.stack(frames), "landmarks": torch.stack(points)}, str(temporary))
+    except MmfaError as error:
+        return str(error)
+    return None
 
 
-def _track(path: Path, target: Path, *, fps: float) -> None:
-    frames, points, scores = [], [], []
-    tracker = FaceTracker()
-    with VideoReader(path) as video:
+def _read(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor]]:
+    """About `fps` frames a second that show a face, and their landmarks."""
+    frames, points = [], []
+    known = _prepared_landmarks(entry)
+    tracker = FaceTracker() if known is None else None
+    with VideoReader(entry.path) as video:
         step = max(1, round(float(video.info.fps) / fps))
         for index, frame in enumerate(video):
-            if index % step or (face := tracker.track(frame.image)) is None or face.lost:
+            if index % step:
                 continue
-            frames.append(torch.from_numpy(frame.image.copy()))
-            points.append(face.points)
-            scores.append(torch.tensor(face.score))
-    if len(frames) < 4:
-        raise MediaError(f"{path} shows a face in fewer than 4 of the frames looked at.")
-    if frames[0].shape[0] != frames[0].shape[1]:
-        raise MediaError(f"{path} is not square: training clips are face crops.")
-    tensors = {"frames": torch.stack(frames), "landmarks": torch.stack(points), "score": torch.stack(scores)}
-    with atomic_output(target) as temporary:
-        save_file(tensors, str(temporary))
+            if tracker is not None:
+                face = tracker.track(frame.image)
+                landmarks = None if face is None or face.lost else face.points
+            else:
+                assert known is not None
+                landmarks = known[index] if index < len(known) else None
+            if landmarks is not None:
+                frames.append(torch.from_numpy(frame.image.copy()))
+                points.append(landmarks)
+    return frames, points
+
+
+def _prepared_landmarks(entry: Entry) -> Tensor | None:
+    """Landmarks (T,478,3) that `mmfa prepare` stored beside the clip, if it did."""
+    if entry.landmarks is None:
+        return None
+    try:
+        with safe_open(str(entry.landmarks), "pt") as file:
+            return file.get_tensor("landmarks").float()
+    except (SafetensorError, OSError) as error:
+        raise MediaError(f"{entry.landmarks} cannot be read ({error}).") from error
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -61,6 +63,8 @@ class Trainer:
         if world > 1 and config.sync_batch_norm:
             synchronise_batch_norms(self.model, cuda=self.device.type == "cuda")
         self.model.to(self.device)
+        if self.device.type == "cuda":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.discriminator = Discriminator(_DISCRIMINATORS[config.discriminator]).to(self.device)
         motion = [p for network in self.model.motion_networks() for p in network.parameters()]
@@ -79,7 +83,9 @@ class Trainer:
         config = self.config
         cache = Path(config.cache) if config.cache else self.output / "cache"
         with self.accelerator.main_process_first():  # the others find the cache filled
-            files = prepare(Path(config.data), cache, fps=config.fps, split=config.split, quiet=self.quiet)
+            files = prepare(
+                Path(config.data), cache, fps=config.fps, split=config.split, workers=config.workers, quiet=self.quiet
+            )
         return ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
 
     def run(self, *, until: int | None = None) -> None:
@@ -88,6 +94,7 @@ class Trainer:
             self._anchor_stage()
         last = self.config.steps if until is None else min(until, self.config.steps)
         started, clock, first = time.time(), self.clock, self.step
+        stop = _StopSignals()
         self.model.train()
         bar = tqdm(total=last, initial=self.step, unit="step", disable=self.quiet or None)
         recent: list[dict[str, Tensor]] = []
@@ -104,14 +111,24 @@ class Trainer:
                     bar.set_postfix({k: f"{v:.4f}" for k, v in means.items()})
                     if self.board:
                         self.board.log(self.step, {"seconds": self.clock, "samples_per_second": rate, **means})
-                if self.step % self.config.save_every == 0 or self.step == last:
+                ends = self.step == last or self.progress >= 1 or stop.asked
+                if self.step % self.config.save_every == 0 or ends:
                     self.save()
                 if self.step % self.config.sample_every == 0:
                     self.sample()
+                if ends:
+                    break
         finally:
+            stop.close()
             bar.close()
             if self.board:
                 self.board.close()
+
+    @property
+    def progress(self) -> float:
+        """How much of the schedule is behind, 0 to 1: by steps, or by the clock where the config says `minutes`."""
+        by_clock = self.clock / 60 / self.config.minutes if self.config.minutes else 0.0
+        return max(self.step / self.config.steps, by_clock)
 
     def _batches(self, last: int) -> Iterator[Batch]:
         """This process's part of the batches of the steps from `self.step` to `last`."""
@@ -210,11 +227,10 @@ class Trainer:
     def _total(self, values: dict[str, Tensor]) -> Tensor:
         """The weighted sum. Raises FloatingPointError that names the losses which are no numbers."""
         config = self.config
-        progress = self.step / config.steps
         weights = {name: float(getattr(config, f"loss_{name}")) for name in values}
         if "keypoint" in weights:
             weights["keypoint"] = config.loss_keypoint_final
-            weights["keypoint"] += (config.loss_keypoint - config.loss_keypoint_final) * math.exp(-5 * progress)
+            weights["keypoint"] += (config.loss_keypoint - config.loss_keypoint_final) * math.exp(-5 * self.progress)
         total = torch.stack([weights[name] * value.float() for name, value in values.items()]).sum()
         if not bool(total.isfinite()):
             bad = [name for name, value in values.items() if not bool(value.isfinite())]
@@ -222,7 +238,7 @@ class Trainer:
         return total
 
     def _set_rates(self) -> None:
-        config, progress = self.config, self.step / self.config.steps
+        config, progress = self.config, self.progress
         decay = 1.0
         if progress > config.decay_from:
             decay = max(config.final_rate, (1 - progress) / (1 - config.decay_from))
@@ -308,6 +324,26 @@ class Trainer:
             generator = torch.Generator().manual_seed(1)
             batch = self.data.batch(self.data.draw(6, generator, candidates=4)).to(self.device)
             self.board.sheet(self.step, self.ema.eval(), batch)
+
+
+class _StopSignals:
+    """Ctrl-C and SIGTERM end a run after the step that is being made, with a checkpoint; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        tqdm.write("stopping after this step; the same command continues.")
+
+    def close(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def _accelerator(device: str) -> Accelerator:
