@@ -1,6 +1,7 @@
 """The whole pipeline with the shipped model: what a user would notice in the video that comes out."""
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mmfa.animate import Animator
 from mmfa.cli.main import main
+from mmfa.edit import Amplitude, Edit, Span
 from mmfa.errors import FaceError, MediaError, ModelError
 from mmfa.faces import PixelFace
 from mmfa.geometry import matrix_to_euler
@@ -19,6 +21,7 @@ from mmfa.motion import Motion
 from mmfa.priors import identity
 from mmfa.priors.landmarks import FaceTracker
 from mmfa.priors.pose import head_pose
+from mmfa.smooth import jitter
 
 _FIELDS = ("rotation", "scale", "translation", "expression")
 _LIPS, _HEIGHT = (13, 14), (10, 152)
@@ -252,3 +255,58 @@ def test_odd_sized_photo(animator, portrait, window_motion, tmp_path) -> None:
             assert frame.shape == (421, 399, 3)
             writer.write(frame)
     animator.set_source(portrait)
+
+
+# -- steering -----------------------------------------------------------------------------------------------------------
+
+
+def test_edited_animation_is_the_edited_motion(ready, window_motion, tmp_path) -> None:
+    replace(window_motion[:12], fps=12.0).save(tmp_path / "m.safetensors")
+    shown: list[Array] = []
+    edit, span = Edit(yaw=20.0), Span(start=0.5)
+    ready.animate(
+        tmp_path / "m.safetensors",
+        tmp_path / "out.mp4",
+        smoothing=0,
+        edit=edit,
+        span=span,
+        amplitude=Amplitude(lips=0.5),
+        on_frame=lambda number, frame: shown.append(frame),
+    )
+    motion = edit.apply(ready.relative(Motion.load(tmp_path / "m.safetensors")), span=span)
+    wanted = list(ready.render(motion, amplitude=Amplitude(lips=0.5)))
+    assert len(shown) == 12 and all(np.array_equal(a, b) for a, b in zip(shown, wanted, strict=True))
+    plain = list(ready.render(motion))
+    assert any(not np.array_equal(a, b) for a, b in zip(shown, plain, strict=True)), "the amplitude arrives"
+
+
+def test_smoothing_is_on_unless_off(ready, window_motion, tmp_path, monkeypatch) -> None:
+    replace(window_motion, fps=25.0).save(tmp_path / "m.safetensors")
+    written: list[Motion] = []
+    monkeypatch.setattr(Animator, "write", lambda self, motion, *args, **kwargs: written.append(motion))
+    for options in ({}, {"smoothing": 0}, {"smoothing": 1.0}):
+        ready.animate(tmp_path / "m.safetensors", tmp_path / "out.mp4", mode="absolute", **options)
+    usual, off, strong = (jitter(motion).rotation for motion in written)
+    assert strong < usual < off
+    assert_same_motion(written[1], window_motion, rtol=0, atol=0)
+
+
+def test_absolute_pose_with_relative_expression(ready, window_motion, tmp_path, monkeypatch) -> None:
+    replace(window_motion, fps=25.0).save(tmp_path / "m.safetensors")
+    written: list[Motion] = []
+    monkeypatch.setattr(Animator, "write", lambda self, motion, *args, **kwargs: written.append(motion))
+    mode = "rotation=absolute,scale=absolute,translation=absolute"
+    report = ready.animate(tmp_path / "m.safetensors", tmp_path / "out.mp4", mode=mode, smoothing=0)
+    assert report.anchor is not None
+    torch.testing.assert_close(written[0].rotation, window_motion.rotation)
+    torch.testing.assert_close(written[0].expression, ready.relative(window_motion, anchor=report.anchor).expression)
+
+
+def test_motion_of_a_photo_and_of_a_moment(animator, short_driving, carphone_frames) -> None:
+    with VideoReader(short_driving) as video:
+        frame = [frame.image for frame in video][10]
+    at = animator.motion_at(short_driving, 0.4)
+    assert_same_motion(at, animator.motion_of_photo(frame), rtol=0, atol=0)
+    assert len(at) == 1
+    with pytest.raises(FaceError, match="driving picture"):
+        animator.motion_of_photo(np.full((64, 64, 3), 90, np.uint8))

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .errors import FaceError, MediaError, ModelError
+from .edit import ATTRIBUTES, Amplitude, Attribute, Edit, Span, attribute_named
+from .errors import ConfigError, FaceError, MediaError, ModelError
 from .faces import PixelFace, crop_box, face_input, reframe, whole_picture
 from .geometry import geodesic_angle
 from .media.crop import CropBox, face_crop_box, paste, union_box
+from .media.files import check_input
 from .media.image import Array, read_image, to_uint8
 from .media.video import VideoReader, VideoWriter
-from .motion import Motion
+from .motion import DEFAULT_FPS, Motion
 from .nets.fold import fold_batch_norms
-from .nets.mmfa import MMFA, Source
+from .nets.mmfa import MMFA, FaceInput, Source
 from .priors.detector import FaceDetector
 from .priors.landmarks import FaceLandmarker, FaceTracker
+from .smooth import DEFAULT_STRENGTH, smooth
 from .weights import from_pretrained
 
 Mode = Literal["relative", "absolute"]
-DEFAULT_FPS = 25.0
+Modes = Mode | str | Mapping[Attribute, Mode]
+"""One mode for all attributes, or words such as ``rotation=absolute,expression=relative``; what isn't named is relative."""
+Anchor = int | Literal["auto", "first"]
 LONGEST_SIDE = 1280
 """Photos are reduced to this, in pixels, before they are animated: the output video has the photo's size."""
 
@@ -89,15 +95,58 @@ class Animator:
         """
         picture = read_image(image, max_pixels=LONGEST_SIDE**2) if isinstance(image, str | Path) else image
         found = self._detector.detect(picture)
-        tracked = FaceTracker(face, landmarker=self._landmarker, detector=self._detector).track(picture)
-        if tracked is None:
-            shown = image if isinstance(image, str | Path) else "the source picture"
-            raise FaceError(f"No face found in {shown}; take a sharper or closer one that looks at the camera.")
-        pixel_face = PixelFace.of(tracked, picture)
-        box = crop_box(pixel_face) if crop else whole_picture(picture)
-        source = self.model.source(face_input(picture, pixel_face, box, size=self.size).to(self.device))
-        self.source = SourcePhoto(image=picture, box=box, faces=max(1, len(found)), face=source)
+        shown = str(image) if isinstance(image, str | Path) else "the source picture"
+        box, inputs = self._one_face(picture, shown, face=face, crop=crop)
+        self.source = SourcePhoto(image=picture, box=box, faces=max(1, len(found)), face=self.model.source(inputs))
         return self.source
+
+    @torch.no_grad()
+    def motion_of_photo(self, image: Array | str | Path, *, face: int = 0, crop: bool = True, name: str | None = None) -> Motion:
+        """The motion, one, of a face in a picture, (H,W,3) uint8 or a file; `name` is what errors call an array.
+
+        Raises like `set_source`.
+        """
+        picture = read_image(image, max_pixels=LONGEST_SIDE**2) if isinstance(image, str | Path) else image
+        shown = str(image) if isinstance(image, str | Path) else name or "the driving picture"
+        _, inputs = self._one_face(picture, shown, face=face, crop=crop)
+        return self.model.motion(inputs).to("cpu")
+
+    def motion_from(self, path: str | Path, *, face: int = 0, crop: bool = True) -> TrackedMotion:
+        """The motion of a motion file, a video or a picture, whichever the file is.
+
+        Raises MediaError for a file that is none of them, FaceError when it shows no face.
+        """
+        path = check_input(path)
+        if path.suffix.lower() == ".safetensors":
+            return TrackedMotion(Motion.load(path), 0)
+        try:
+            VideoReader(path)
+        except MediaError:
+            try:
+                picture = read_image(path, max_pixels=LONGEST_SIDE**2)
+            except MediaError as error:
+                raise MediaError(f"{path} is neither a motion file, nor a video, nor a picture that can be read.") from error
+            return TrackedMotion(self.motion_of_photo(picture, face=face, crop=crop, name=str(path)), 0)
+        return self.motion_of(path, face=face, crop=crop)
+
+    def motion_at(self, path: str | Path, seconds: float, *, face: int = 0, crop: bool = True) -> Motion:
+        """The motion, one, at a time of a video or of a motion file.
+
+        Raises MediaError for a time outside it, FaceError when that frame shows no face.
+        """
+        path = check_input(path)
+        if path.suffix.lower() == ".safetensors":
+            clip = Motion.load(path)
+            index = round(seconds * (clip.fps or DEFAULT_FPS))
+            if 0 <= index < len(clip):
+                return clip[index]
+        else:
+            with VideoReader(path) as video:
+                index = round(seconds * float(video.info.fps))
+                frame = next(islice(video, index, None), None) if index >= 0 else None
+            if frame is not None:
+                return self.motion_of_photo(frame.image, face=face, crop=crop, name=f"{path} at {seconds:g} s")
+        raise MediaError(f"{path} has no frame at {seconds:g} s.")
 
     @torch.no_grad()
     def motion_of(
@@ -144,15 +193,12 @@ class Animator:
             motion = replace(motion, scale=scale, translation=translation)
         return TrackedMotion(replace(motion, fps=fps), held + missing)
 
-    def relative(self, motion: Motion, *, anchor: int | Literal["auto", "first"] = "auto") -> Motion:
-        """The source's own motion plus the change of `motion` since its anchor frame.
-
-        ``R = R_d R_a^T R_s``, ``s = s_s s_d / s_a``, ``t = t_s + (t_d - t_a) s_s / s_a``, ``f = f_s + f_d - f_a``.
-        """
+    def relative(self, motion: Motion, *, anchor: Anchor = "auto", mode: Modes = "relative") -> Motion:
+        """The source's own motion plus the change of `motion` since its anchor frame; see `relative_motion`."""
         index = self.anchor_index(motion, anchor)
-        return relative_motion(self._source().face.motion.to("cpu"), motion, anchor=index)
+        return relative_motion(self._source().face.motion.to("cpu"), motion, anchor=index, mode=mode)
 
-    def anchor_index(self, motion: Motion, anchor: int | Literal["auto", "first"] = "auto") -> int:
+    def anchor_index(self, motion: Motion, anchor: Anchor = "auto") -> int:
         """The frame that relative motion starts from; by default the one closest to the source's pose and expression.
 
         Raises MediaError for a frame that is not there, ModelError for another model's motion.
@@ -168,47 +214,84 @@ class Animator:
         return anchor
 
     @torch.no_grad()
-    def render(self, motion: Motion, *, batch: int = 4, paste_back: bool = True) -> Iterator[Array]:
+    def render(
+        self, motion: Motion, *, batch: int = 4, paste_back: bool = True, amplitude: Amplitude | None = None
+    ) -> Iterator[Array]:
         """Frames (H,W,3) uint8 of the source under `motion`; the bare crop (S,S,3) without `paste_back`.
 
-        Raises ModelError when the motion comes from a model with another expression feature.
+        Raises ModelError when the motion comes from a model with another expression feature, or when the model has no
+        lips and eyes for the `amplitude`.
         """
         source = self._source()
         self._check(motion)
+        gain = None if amplitude is None else amplitude.gain(self.model)
         for start in range(0, len(motion), batch):
             part = motion[start : start + batch].to(self.device)
-            images = self.model.render(source.face.expand(len(part)), part).images[-1]
+            images = self.model.render(source.face.expand(len(part)), part, gain=gain).images[-1]
             for patch in to_uint8(images.float().cpu()):
                 yield paste(source.image, patch, source.box) if paste_back else patch
+
+    def write(
+        self,
+        motion: Motion,
+        output: str | Path,
+        *,
+        sound: Path | None = None,
+        amplitude: Amplitude | None = None,
+        batch: int = 4,
+        on_frame: Callable[[int, Array], None] | None = None,
+    ) -> None:
+        """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing."""
+        height, width = self._source().image.shape[:2]
+        frames = self.render(motion, batch=batch, amplitude=amplitude)
+        with VideoWriter(output, fps=motion.fps or DEFAULT_FPS, size=(width, height), audio_from=sound) as writer:
+            for number, frame in enumerate(self._progress(frames, "render", len(motion))):
+                writer.write(frame)
+                if on_frame is not None:
+                    on_frame(number, frame)
 
     def animate(
         self,
         driving: str | Path,
         output: str | Path,
         *,
-        mode: Mode = "relative",
-        anchor: int | Literal["auto", "first"] = "auto",
+        mode: Modes = "relative",
+        anchor: Anchor = "auto",
         crop: bool = True,
         batch: int = 4,
+        smoothing: float = DEFAULT_STRENGTH,
+        edit: Edit | None = None,
+        span: Span | None = None,
+        amplitude: Amplitude | None = None,
         on_frame: Callable[[int, Array], None] | None = None,
     ) -> AnimateReport:
-        """Animate the source by a video or a motion file, into a video with the driving video's sound; all or nothing."""
-        source = self._source()
+        """Animate the source by a video or a motion file, into a video with the driving video's sound; all or nothing.
+
+        smoothing: 0 (off) to 1, of the driving motion (`mmfa.smooth`). edit: what to set by hand after that, in the time
+        range `span`. amplitude: factors on the movement of lips and eyes.
+        """
+        source, modes = self._source(), parse_modes(mode)
         is_motion = Path(driving).suffix.lower() == ".safetensors"
         tracked = TrackedMotion(Motion.load(driving), 0) if is_motion else self.motion_of(driving, crop=crop)
-        motion = tracked.motion
-        index = None if mode == "absolute" else self.anchor_index(motion, anchor)
+        self._check(tracked.motion)
+        motion = smooth(tracked.motion, smoothing)
+        index = self.anchor_index(motion, anchor) if "relative" in modes.values() else None
         if index is not None:
-            motion = self.relative(motion, anchor=index)
-        fps = motion.fps or DEFAULT_FPS
-        height, width = source.image.shape[:2]
+            motion = self.relative(motion, anchor=index, mode=modes)
+        if edit is not None:
+            motion = edit.apply(motion, span=span)
         sound = None if is_motion else Path(driving)
-        with VideoWriter(output, fps=fps, size=(width, height), audio_from=sound) as writer:
-            for number, frame in enumerate(self._progress(self.render(motion, batch=batch), "render", len(motion))):
-                writer.write(frame)
-                if on_frame is not None:
-                    on_frame(number, frame)
-        return AnimateReport(Path(output), len(motion), fps, tracked.held, index, source.faces)
+        self.write(motion, output, sound=sound, amplitude=amplitude, batch=batch, on_frame=on_frame)
+        return AnimateReport(Path(output), len(motion), motion.fps or DEFAULT_FPS, tracked.held, index, source.faces)
+
+    def _one_face(self, picture: Array, shown: str, *, face: int, crop: bool) -> tuple[CropBox, FaceInput]:
+        """The crop of one face of a picture, and the face in it."""
+        tracked = FaceTracker(face, landmarker=self._landmarker, detector=self._detector).track(picture)
+        if tracked is None:
+            raise FaceError(f"No face found in {shown}; take a sharper or closer one that looks at the camera.")
+        pixel_face = PixelFace.of(tracked, picture)
+        box = crop_box(pixel_face) if crop else whole_picture(picture)
+        return box, face_input(picture, pixel_face, box, size=self.size).to(self.device)
 
     def _check(self, motion: Motion) -> None:
         width, own = motion.expression.shape[1], self._source().face.motion.expression.shape[1]
@@ -226,16 +309,40 @@ class Animator:
         return tqdm(items, desc=name, total=total, unit="frame", disable=self.quiet or None)
 
 
-def relative_motion(source: Motion, driving: Motion, *, anchor: int) -> Motion:
-    """See `Animator.relative`; source is a batch of one."""
-    start = driving[anchor]
-    return Motion(
-        rotation=driving.rotation @ start.rotation.transpose(1, 2) @ source.rotation,
-        scale=source.scale * driving.scale / start.scale,
-        translation=source.translation + (driving.translation - start.translation) * (source.scale / start.scale),
-        expression=source.expression + driving.expression - start.expression,
-        fps=driving.fps,
-    )
+def relative_motion(source: Motion, driving: Motion, *, anchor: int, mode: Modes = "relative") -> Motion:
+    """The source's motion, one, plus the change of the driving motion since its anchor frame; absolute attributes are the
+    driving motion's own.
+
+    ``R = R_d R_a^T R_s``, ``s = s_s s_d / s_a``, ``t = t_s + (t_d - t_a) s_s / s_a``, ``f = f_s + f_d - f_a``. The intensity is
+    the driving motion's: it says how strong the outcome is.
+    """
+    start, modes = driving[anchor], parse_modes(mode)
+    moved: dict[Attribute, Tensor] = {
+        "rotation": driving.rotation @ start.rotation.transpose(1, 2) @ source.rotation,
+        "scale": source.scale * driving.scale / start.scale,
+        "translation": source.translation + (driving.translation - start.translation) * (source.scale / start.scale),
+        "expression": source.expression + driving.expression - start.expression,
+    }
+    chosen: dict[str, Any] = {name: tensor for name, tensor in moved.items() if modes[name] == "relative"}
+    return replace(driving, **chosen)
+
+
+def parse_modes(mode: Modes) -> dict[Attribute, Mode]:
+    """The mode of every attribute. Raises ConfigError for an unknown attribute or mode, with the nearest suggested."""
+    known: tuple[Mode, ...] = get_args(Mode)
+    for one in known:
+        if mode == one:
+            return dict.fromkeys(ATTRIBUTES, one)
+    if isinstance(mode, str):
+        pairs = [word.partition("=")[::2] for word in mode.split(",")]
+    else:
+        pairs = list(mode.items())
+    modes: dict[Attribute, Mode] = dict.fromkeys(ATTRIBUTES, "relative")
+    for name, wanted in pairs:
+        if wanted not in known:
+            raise ConfigError(f"The mode {mode!r} isn't understood: write relative, absolute, or such as rotation=absolute.")
+        modes[attribute_named(name.strip())] = wanted
+    return modes
 
 
 def motion_distance(source: Motion, driving: Motion) -> Tensor:

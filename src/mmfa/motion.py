@@ -19,6 +19,8 @@ Composition = Literal["mmfa", "liveportrait", "face-vid2vid"]
 COMPOSITIONS: tuple[Composition, ...] = get_args(Composition)
 FORMAT = "mmfa-motion"
 VERSION = 2
+DEFAULT_FPS = 25.0
+"""Of clips that know no frame rate of their own."""
 LARGEST_INTENSITY = 10.0
 """A motion file with a stronger expression is a mistake, not a wish."""
 _SINCE = {"rotation": 1, "scale": 1, "translation": 1, "expression": 1, "intensity": 2}

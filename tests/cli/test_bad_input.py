@@ -155,8 +155,20 @@ def test_options_out_of_range(place, capsys, options, reason) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--face", "-1"], ["--face", "x"], ["--anchor", "last"], ["--mode", "both"], ["--device", "abacus"]]
+    ("options", "reason"),
+    [
+        (["--mode", "both"], "both"),
+        (["--mode", "rotation=sideways"], "sideways"),
+        (["--smooth", "-1"], "strength"),
+        (["--lips", "nan"], "lips"),
+    ],
 )
+def test_values_that_mean_nothing(place, capsys, options, reason) -> None:
+    assert reason in refused(capsys, "animate", place.portrait, place.driving, "-o", place.output, *options)
+    assert not list(place.out.iterdir())
+
+
+@pytest.mark.parametrize("options", [["--face", "-1"], ["--face", "x"], ["--anchor", "last"], ["--device", "abacus"]])
 def test_options_that_mean_nothing(place, capsys, options) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["animate", str(place.portrait), str(place.driving), "-o", str(place.output), *options])

@@ -56,6 +56,8 @@ _SAVE_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
     ".tif": ("TIFF", {}),
     ".tiff": ("TIFF", {}),
 }
+IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
+"""Suffixes of the pictures that can be written."""
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Array:

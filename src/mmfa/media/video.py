@@ -54,6 +54,8 @@ _COPIED_AUDIO: dict[str, set[str] | None] = {
     ".mkv": None,
 }
 _CONTAINER_OPTIONS = {".mp4": {"movflags": "+faststart"}, ".mov": {"movflags": "+faststart"}, ".mkv": {}}
+VIDEO_SUFFIXES = tuple(_CONTAINER_OPTIONS)
+"""Suffixes of the videos that can be written."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +36,8 @@ class VAEConfig:
     fps: float = 8.4
     split: str = "train"
     code: int = 32
-    steps: int = 3000
-    batch: int = 256
+    steps: int = 2500
+    batch: int = 128
     learning_rate: float = 1e-3
     loss_reconstruction: float = 1.0
     loss_kl: float = 0.05
@@ -136,8 +137,7 @@ def fit(feature: Tensor, weight: Tensor, config: VAEConfig, *, quiet: bool = Fal
     vae.fit_whitening(feature, weight)
     judge = ExpressionDiscriminator(feature.shape[1])
     # Betas: the adversary moves, so old gradients must be forgotten soon.
-    optimizers = [torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.9)) for net in (vae, judge)]
-    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps) for optimizer in optimizers]
+    own, adversary = (torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.9)) for net in (vae, judge))
     white = vae.whiten(feature)
 
     def draw() -> Tensor:
@@ -145,6 +145,8 @@ def fit(feature: Tensor, weight: Tensor, config: VAEConfig, *, quiet: bool = Fal
 
     bar = tqdm(range(config.steps), desc="expression VAE", unit="step", disable=quiet or None)
     for step in bar:
+        for optimizer in (own, adversary):  # a cosine from the learning rate to 0
+            optimizer.param_groups[0]["lr"] = config.learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / config.steps))
         real = draw()
         posterior = vae.posterior(real)
         codes = torch.cat([posterior.sample(generator), torch.randn(posterior.mean.shape, generator=generator)])
@@ -152,13 +154,11 @@ def fit(feature: Tensor, weight: Tensor, config: VAEConfig, *, quiet: bool = Fal
         reconstruction, kl = reconstruction_loss(real, reconstructed), posterior.divergence().mean()
         loss = config.loss_reconstruction * reconstruction + config.loss_kl * kl
         if config.loss_adversarial:
-            _update(optimizers[1], judge_loss(*judge(torch.cat([draw(), reconstructed, sampled]).detach()).chunk(3)))
+            _update(adversary, judge_loss(*judge(torch.cat([draw(), reconstructed, sampled]).detach()).chunk(3)))
             loss = loss + config.loss_adversarial * adversarial_loss(judge(torch.cat(made)))
         if not bool(loss.isfinite()):
             raise FloatingPointError(f"Step {step}: the loss of the expression VAE is not a number; lower learning_rate.")
-        _update(optimizers[0], loss)
-        for schedule in schedules:
-            schedule.step()
+        _update(own, loss)
         if step % 50 == 0:
             bar.set_postfix(reconstruction=f"{float(reconstruction.detach()):.2f}", kl=f"{float(kl.detach()):.2f}")
     return vae.eval().requires_grad_(False)

@@ -1,0 +1,66 @@
+"""Recovery of the true attributes of drawn heads: pose, scale, translation, expression, equivariance, leakage, reenactment.
+
+    python benchmarks/synthetic.py --model lite --heads 16 --states 16 --seed 0 [--json FILE] [--sheet FILE]
+
+Nothing but a model is needed: the heads are drawn. What each figure means is printed beside it. These are figures on drawings,
+not on video of people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mmfa.evaluate.recovery import DEFINITIONS, Recovery, recover
+from mmfa.evaluate.synthetic import Head, random_state, render
+from mmfa.media.files import atomic_output
+from mmfa.media.image import contact_sheet, write_image
+from mmfa.weights import from_pretrained
+
+
+def definition(name: str) -> str:
+    if name in DEFINITIONS:
+        return DEFINITIONS[name]
+    prefix = "r2_mesh_" if name.startswith("r2_mesh_") else "r2_"
+    return DEFINITIONS[prefix + "*"]
+
+
+def write_heads(path: Path, recovery: Recovery) -> None:
+    """A contact sheet of the heads, each in a random state."""
+    images = []
+    for number in range(recovery.heads):
+        head = Head.random(np.random.default_rng([recovery.seed, number]))
+        images.append(render(head, random_state(np.random.default_rng([recovery.seed, number, 1]))).image)
+    blank = np.full_like(images[0], 255)
+    images += [blank] * (-len(images) % 4)
+    write_image(path, contact_sheet([images[i : i + 4] for i in range(0, len(images), 4)]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--heads", type=int, default=16)
+    parser.add_argument("--states", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--sheet", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    recovery = recover(from_pretrained(options.model), heads=options.heads, states=options.states, seed=options.seed, quiet=False)
+    print("| figure | value | what it is |\n|---|---|---|")
+    for name, value in recovery.figures.items():
+        print(f"| {name} | {value:.4g} | {definition(name)} |")
+    if options.json:
+        with atomic_output(options.json) as temporary:
+            temporary.write_text(json.dumps({"model": options.model, **asdict(recovery)}, indent=2) + "\n")
+    if options.sheet:
+        write_heads(options.sheet, recovery)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""``mmfa edit`` and ``mmfa canonical``: motion attributes moved one by one, canonical faces."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, MediaError
+from .common import add_common, add_model, say, say_which_face
+
+if TYPE_CHECKING:
+    from ..animate import Animator
+    from ..edit import Amplitude, Edit, Span
+    from ..media.image import Array
+    from ..motion import Motion
+
+_SLIDERS = {
+    "yaw": "degrees, positive turns the nose to the left of the picture",
+    "pitch": "degrees, positive lowers the nose",
+    "roll": "degrees, positive turns clockwise",
+    "scale": "factor on the size",
+    "tx": "shift to the right, in fractions of the crop's side",
+    "ty": "shift down, in fractions of the crop's side",
+    "intensity": "strength of the expression: 0 neutral, 1 as seen, up to 1.5",
+}
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Register ``edit`` and ``canonical``."""
+    edit = commands.add_parser("edit", help="move head and expression of a photo by hand or by a driver, each alone")
+    edit.add_argument("source", type=Path, metavar="SOURCE", help="portrait photo")
+    edit.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a picture, or a video for a clip")
+    edit.add_argument("--from", dest="driving", type=Path, metavar="DRIVING", help="photo, video or motion file to take from")
+    edit.add_argument("--take", metavar="WORDS", help="of rotation,scale,translation,expression; default: all four")
+    for name, text in _SLIDERS.items():
+        edit.add_argument(f"--{name}", type=float, metavar="F", help=text)
+    edit.add_argument(
+        "--expression", metavar="neutral|FILE|VIDEO@SECONDS", help="neutral, or that of a photo, a motion file, a video's frame"
+    )
+    edit.add_argument("--at", metavar="START:END", help="seconds in which the values hold, eased at both ends; default: all")
+    edit.add_argument("--mode", default="absolute", metavar="MODE", help="absolute (default), relative, or rotation=relative,...")
+    edit.add_argument("--turntable", action="store_true", help="yaw, pitch and roll sweeps; with a picture as OUT a grid")
+    edit.add_argument("--unclipped", action="store_true", help="keep values beyond what the model was trained on")
+    edit.add_argument("--no-crop", action="store_true", help="the pictures already are face crops")
+    add_quality(edit)
+    add_model(edit)
+    add_common(edit)
+    edit.set_defaults(run=_edit)
+
+    canonical = commands.add_parser("canonical", help="photos above their canonical faces: frontal, centred, neutral")
+    canonical.add_argument("sources", type=Path, nargs="+", metavar="SOURCE", help="portrait photo")
+    canonical.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.png")
+    canonical.add_argument("--no-crop", action="store_true", help="the pictures already are face crops")
+    add_model(canonical)
+    add_common(canonical)
+    canonical.set_defaults(run=_canonical)
+
+
+def add_quality(parser: argparse.ArgumentParser) -> None:
+    """The options that every command with a driving video shares."""
+    parser.add_argument("--smooth", type=float, default=0.5, metavar="F", help="against jitter: 0 off to 1 strong; default: 0.5")
+    parser.add_argument("--lips", type=float, default=1.0, metavar="F", help="factor on the movement of the lips; default: 1")
+    parser.add_argument("--eyes", type=float, default=1.0, metavar="F", help="factor on that of lids and irises; default: 1")
+
+
+def amplitude_of(options: argparse.Namespace) -> Amplitude | None:
+    """The amplitude that ``--lips`` and ``--eyes`` ask for."""
+    from ..edit import Amplitude
+
+    amplitude = Amplitude(lips=options.lips, eyes=options.eyes).limited(unclipped=getattr(options, "unclipped", False))
+    return None if amplitude == Amplitude() else amplitude
+
+
+@contextlib.contextmanager
+def range_warnings() -> Iterator[None]:
+    """Print each warning about ranges once, as a sentence on stderr."""
+    from ..edit import RangeWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", RangeWarning)
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"mmfa: {text}", file=sys.stderr)
+
+
+def _edit(options: argparse.Namespace) -> None:
+    from ..animate import Animator
+    from ..edit import parse_attributes, take, turntable
+
+    attributes = parse_attributes(options.take or "rotation,scale,translation,expression")
+    is_clip = _check_edit(options)
+    with range_warnings():
+        amplitude, edit, span = amplitude_of(options), _sliders(options), _span(options.at)
+    animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
+    motion = _source(animator, options.source, options)
+    if options.driving is not None:
+        motion = take(motion, _driving(animator, options), attributes)
+    motion = replace(edit, expression=_expression(animator, options)).apply(motion, span=span)
+    if options.turntable and _is_video(options.output):
+        motion = turntable(motion)
+    if _is_video(options.output):
+        sound = options.driving if is_clip and not _is_motion_file(options.driving) else None
+        animator.write(motion, options.output, sound=sound, amplitude=amplitude)
+        _report(options, f"{len(motion)} frames.")
+    elif options.turntable:
+        _write_picture(options, _grid(animator, motion, amplitude))
+    else:
+        _write_picture(options, next(animator.render(motion, amplitude=amplitude)))
+
+
+def _grid(animator: Animator, motion: Motion, amplitude: Amplitude | None) -> Array:
+    from ..edit import attribute_grid
+    from ..media.image import contact_sheet
+
+    return contact_sheet([list(animator.render(row, paste_back=False, amplitude=amplitude)) for row in attribute_grid(motion)])
+
+
+def _canonical(options: argparse.Namespace) -> None:
+    from ..animate import Animator
+    from ..edit import canonical_motion
+    from ..media.crop import crop
+    from ..media.files import check_input
+    from ..media.image import contact_sheet
+
+    for path in options.sources:
+        check_input(path)
+    _check_output(options.output)
+    if _is_video(options.output):
+        raise MediaError(f"{options.output}: canonical faces are a picture; name one, such as .png.")
+    animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
+    photos, faces = [], []
+    for path in options.sources:
+        motion = canonical_motion(_source(animator, path, options))
+        assert animator.source is not None
+        photos.append(crop(animator.source.image, animator.source.box, size=animator.size))
+        faces.append(next(animator.render(motion, paste_back=False)))
+    _write_picture(options, contact_sheet([photos, faces]))
+
+
+def _check_edit(options: argparse.Namespace) -> bool:
+    """Whether the driver is a clip; raises before the work what would raise after it."""
+    from ..animate import parse_modes
+    from ..media.files import check_input
+
+    if options.driving is None and (options.take is not None or options.mode != "absolute"):
+        raise ConfigError("--take and --mode say what to take from a driver; name it with --from.")
+    relative = "relative" in parse_modes(options.mode).values()
+    check_input(options.source)
+    _check_output(options.output)
+    is_clip = options.driving is not None and _is_clip(check_input(options.driving))
+    if not is_clip and relative:
+        raise ConfigError(f"{options.driving} is one picture, and relative motion needs a clip; leave out --mode.")
+    if not is_clip and options.at is not None:
+        raise ConfigError("--at is a time range of a clip; name a driving video with --from.")
+    if is_clip and options.turntable:
+        raise ConfigError("A turntable shows one pose; take an expression with --expression VIDEO@SECONDS, not a clip.")
+    if not options.turntable and is_clip != _is_video(options.output):
+        kind = "a video: name one, such as OUT.mp4" if is_clip else "a picture: name one, such as OUT.png"
+        raise MediaError(f"{options.output}: what comes out is {kind}.")
+    return is_clip
+
+
+def _is_clip(path: Path) -> bool:
+    """Whether the file is a video or a motion of several frames, not a picture or a single motion."""
+    from ..media.video import VideoReader
+    from ..motion import Motion
+
+    if _is_motion_file(path):
+        return len(Motion.load(path)) > 1
+    try:
+        VideoReader(path)
+    except MediaError:
+        return False
+    return True
+
+
+def _is_motion_file(path: Path) -> bool:
+    return path.suffix.lower() == ".safetensors"
+
+
+def _is_video(output: Path) -> bool:
+    from ..media.video import VIDEO_SUFFIXES
+
+    return output.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _check_output(output: Path) -> None:
+    from ..media.files import check_output
+    from ..media.image import IMAGE_SUFFIXES
+
+    if not _is_video(output) and output.suffix.lower() not in IMAGE_SUFFIXES:
+        raise MediaError(f"{output} has an unknown suffix; use .png or .jpg for a picture, .mp4 for a video.")
+    check_output(output)
+
+
+def _source(animator: Animator, path: Path, options: argparse.Namespace) -> Motion:
+    photo = animator.set_source(path, face=options.face, crop=not options.no_crop)
+    say_which_face(options, path, photo)
+    return photo.face.motion.to("cpu")
+
+
+def _driving(animator: Animator, options: argparse.Namespace) -> Motion:
+    """The smoothed motion to take from."""
+    from ..animate import parse_modes
+    from ..smooth import smooth
+    tracked = animator.motion_from(options.driving, crop=not options.no_crop)
+    if tracked.held:
+        say(options, f"{tracked.held} driving frames showed no face: the last motion was held there.")
+    motion, modes = smooth(tracked.motion, options.smooth), parse_modes(options.mode)
+    return animator.relative(motion, mode=modes) if "relative" in modes.values() else motion
+
+
+def _sliders(options: argparse.Namespace) -> Edit:
+    """What was set by number, within limits; the expression is read later, when there is a model."""
+    from ..edit import Edit
+
+    if options.expression == "neutral" and options.intensity is not None:
+        raise ConfigError("A neutral expression has no intensity: leave out --expression or --intensity.")
+    values: dict[str, Any] = {name: getattr(options, name) for name in _SLIDERS}
+    return Edit(**values).limited(unclipped=options.unclipped)
+
+
+def _expression(animator: Animator, options: argparse.Namespace) -> Any:
+    """``neutral``, None, or the motion whose expression is wanted."""
+    text = options.expression
+    if text is None or text == "neutral":
+        return text
+    path, at, seconds = text.rpartition("@")
+    if at and not Path(text).exists():
+        return animator.motion_at(path, _seconds(seconds, option="--expression"), crop=not options.no_crop)
+    motion = animator.motion_from(text, crop=not options.no_crop).motion
+    if len(motion) != 1:
+        raise ConfigError(f"{text} has {len(motion)} frames; say which one, as {text}@SECONDS.")
+    return motion
+
+
+def _span(text: str | None) -> Span | None:
+    from ..edit import Span
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"([^:]*):([^:]*)", text)
+    if match is None or text == ":":
+        raise ConfigError(f"The time range {text!r} isn't understood: write it as START:END in seconds, such as 1.5:3.")
+    start, end = (None if not part else _seconds(part, option="--at") for part in match.groups())
+    return Span(start=start, end=end)
+
+
+def _seconds(text: str, *, option: str) -> float:
+    with contextlib.suppress(ValueError):
+        if math.isfinite(float(text)):
+            return float(text)
+    raise ConfigError(f"{option}: {text!r} is no number of seconds.")
+
+
+def _write_picture(options: argparse.Namespace, image: Array) -> None:
+    from ..media.image import write_image
+
+    write_image(options.output, image)
+    _report(options, f"{image.shape[1]} x {image.shape[0]} pixels.")
+
+
+def _report(options: argparse.Namespace, text: str) -> None:
+    say(options, f"{options.output}: {text}")

@@ -1,0 +1,225 @@
+"""The index of a data set, and the reader of three layouts: prepared, listed in an `index.json`, a bare folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from ..errors import MediaError
+from ..media.files import atomic_output
+
+FORMAT = "mmfa-dataset"
+VERSION = 1
+INDEX = "index.jsonl"
+LISTED = "index.json"
+VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+
+Kind = Literal["clip", "image"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One clip or image of a data set.
+
+    landmarks: safetensors file with landmarks (T,478,3) in grid coordinates of the picture (float16 or float32), score (T,),
+    rotation (T,3,3), scale (T,1) and translation (T,3); None where they were not prepared. name: unique in the data set and
+    safe as a file name.
+    """
+
+    path: Path
+    person: str
+    split: str
+    kind: Kind
+    landmarks: Path | None
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is known of one clip or image from its source alone.
+
+    file, landmarks: relative to the data set. fps is None and seconds is 0 for an image. source: the file it was cut from,
+    relative to the folder of sources, and the range there in seconds. face_width: median, in pixels of the source. yaw, pitch:
+    smallest and largest, in degrees. sharpness: see `shots.sharpness`. score: mean of the landmark network's face flag.
+    """
+
+    name: str
+    kind: Kind
+    file: str
+    landmarks: str
+    frames: int
+    fps: float | None
+    seconds: float
+    source: str
+    start: float
+    end: float
+    face_width: float
+    yaw: list[float]
+    pitch: list[float]
+    sharpness: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Measured):
+    """One line of the index. shard: the tar that also holds the files, relative to the data set, or None."""
+
+    person: str
+    split: str
+    shard: str | None = None
+
+
+def entries(root: Path, *, split: str | None = None, kind: str | None = "clip") -> list[Entry]:
+    """Clips, images (or both: kind None) of the data set `root`, of one split or of all, sorted by file.
+
+    `root` is a prepared data set (`index.jsonl`), a folder with an `index.json` (lists `clips` and `images` of objects with
+    person, split and file), or a bare folder ``PERSON/NAME.mp4``, where everything belongs to the split "train" and a file
+    at the top is a person by itself. Files of a prepared data set that are only in its shards are unpacked to their place.
+
+    Returns an empty list when other splits have entries of this kind and the one asked for has none.
+
+    Raises:
+        MediaError: the folder is missing or holds nothing of this kind; its index is damaged, of another version, or names
+            a file that isn't there.
+    """
+    if not root.is_dir():
+        raise MediaError(f"{root} is not a folder with a data set.")
+    if (root / INDEX).exists():
+        found = _prepared(root, split=split, kind=kind)
+    elif (root / LISTED).exists():
+        found = _listed(root)
+    else:
+        found = _bare(root)
+    found = [entry for entry in found if kind in (None, entry.kind)]
+    if not found:
+        raise MediaError(f"{root} contains no {kind or 'clip or image'}; make a data set with: mmfa prepare VIDEOS -o DATASET")
+    found = sorted((entry for entry in found if split in (None, entry.split)), key=lambda entry: entry.path)
+    for entry in found:
+        if not entry.path.is_file():
+            raise MediaError(f"{entry.path} is named in the index of {root} but missing.")
+    return found
+
+
+def write_index(root: Path, rows: Sequence[Row], *, size: int) -> None:
+    """Write `index.jsonl`: a header line, then one line per clip or image."""
+    header = {"format": FORMAT, "version": VERSION, "size": size, "rows": len(rows)}
+    lines = [json.dumps(header), *(json.dumps(asdict(row), ensure_ascii=False) for row in rows)]
+    with atomic_output(root / INDEX) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_index(root: Path) -> list[Row]:
+    """The rows of a prepared data set. Raises MediaError: damaged, cut off, or of another version."""
+    path = root / INDEX
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        header, *records = lines
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']!r}")
+        if header["version"] == VERSION:
+            rows = [parse_row(record) for record in records]
+            if len(rows) != header["rows"]:
+                raise ValueError(f"{len(rows)} rows of {header['rows']}")
+            return rows
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MediaError(f"{path} is no index of a data set, or damaged ({error}); run mmfa prepare again.") from error
+    raise MediaError(
+        f"{path} has version {header['version']} of the index, this program reads version {VERSION}; run mmfa prepare again."
+    )
+
+
+def parse_row(record: Mapping[str, object]) -> Row:
+    """A row from its JSON object; keys that are not known are left out. Raises TypeError when one is missing."""
+    known = {field.name for field in fields(Row)}
+    return Row(**{key: value for key, value in record.items() if key in known})  # type: ignore[arg-type]
+
+
+def slug(text: str, *, limit: int = 80) -> str:
+    """`text` as a part of a file name: letters of ASCII, digits, ``_`` and ``-``, no dot."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:limit] or "x"
+
+
+def digest(text: str) -> str:
+    """A short name for `text`: eight hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def media_files(root: Path) -> list[Path]:
+    """Videos and pictures below `root`, sorted; hidden files and what lies in hidden folders are left out."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if kind_of(path) and not any(part.startswith(".") for part in path.relative_to(root).parts) and path.is_file()
+    )
+
+
+def kind_of(path: Path) -> Kind | None:
+    """Whether the suffix is a video's or a picture's."""
+    suffix = path.suffix.lower()
+    return "clip" if suffix in VIDEO_SUFFIXES else "image" if suffix in IMAGE_SUFFIXES else None
+
+
+def _prepared(root: Path, *, split: str | None, kind: str | None) -> list[Entry]:
+    rows = read_index(root)
+    wanted = [row for row in rows if split in (None, row.split) and kind in (None, row.kind)]
+    packed = [row for row in wanted if row.shard and not ((root / row.file).exists() and (root / row.landmarks).exists())]
+    if packed:
+        from .shards import unpack
+
+        unpack(root, packed)
+    for row in wanted:
+        if not (root / row.landmarks).is_file():
+            raise MediaError(f"{root / row.landmarks} is named in the index of {root} but missing.")
+    return [
+        Entry(
+            path=root / row.file,
+            person=row.person,
+            split=row.split,
+            kind=row.kind,
+            landmarks=root / row.landmarks,
+            name=row.name,
+        )
+        for row in rows
+    ]
+
+
+def _listed(root: Path) -> list[Entry]:
+    path = root / LISTED
+    kinds: tuple[tuple[str, Kind], ...] = (("clips", "clip"), ("images", "image"))
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        listed = [(item["file"], item["person"], item["split"], kind) for key, kind in kinds for item in index.get(key, [])]
+        names = _names(file for file, *_ in listed)
+        return [
+            Entry(path=root / file, person=person, split=split, kind=kind, landmarks=None, name=names[file])
+            for file, person, split, kind in listed
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MediaError(f"{path} is no list of clips with file, person and split ({error!r}).") from error
+
+
+def _bare(root: Path) -> list[Entry]:
+    found = []
+    names = _names(path.relative_to(root).as_posix() for path in media_files(root))
+    for file, name in names.items():
+        path = root / file
+        kind = kind_of(path)
+        assert kind is not None
+        person = path.stem if path.parent == root else path.parent.name
+        found.append(Entry(path=path, person=person, split="train", kind=kind, landmarks=None, name=name))
+    return found
+
+
+def _names(files: Iterable[str]) -> dict[str, str]:
+    """A unique safe name for each relative path; those that would be equal (in any case) get their hash."""
+    plain = {file: "__".join(slug(part) for part in Path(file).with_suffix("").parts) for file in files}
+    count: dict[str, int] = {}
+    for name in plain.values():
+        count[name.casefold()] = count.get(name.casefold(), 0) + 1
+    return {file: name if count[name.casefold()] == 1 else f"{name}-{digest(file)}" for file, name in plain.items()}

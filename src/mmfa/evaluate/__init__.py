@@ -1,0 +1,1 @@
+"""Measuring: metrics with written definitions, the frozen networks that they use, and what shows that they work."""

