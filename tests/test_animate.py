@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -310,3 +311,10 @@ def test_motion_of_a_photo_and_of_a_moment(animator, short_driving, carphone_fra
     assert len(at) == 1
     with pytest.raises(FaceError, match="driving picture"):
         animator.motion_of_photo(np.full((64, 64, 3), 90, np.uint8))
+
+
+def test_what_is_made_says_that_it_is_synthetic(animator, portrait, short_driving, tmp_path) -> None:
+    animator.set_source(portrait)
+    animator.write(animator.motion_of(short_driving).motion[:2], tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        assert made.metadata["comment"].startswith("Synthetic") and "TrainedAlgorithmicMedia" in made.metadata["comment"]

@@ -31,7 +31,7 @@ from mmfa.errors import ConfigError, MediaError, ModelError
 from mmfa.geometry import euler_to_matrix, matrix_to_euler
 from mmfa.media.image import Array
 from mmfa.motion import Motion
-from mmfa.nets.mmfa import build_model, tiny_paper
+from mmfa.nets.sizes import build_model, tiny_paper
 from mmfa.priors.landmarks import detect_single
 from mmfa.priors.pose import head_pose
 from mmfa.weights import build

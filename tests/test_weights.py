@@ -5,7 +5,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmfa.errors import ModelError
-from mmfa.nets.mmfa import MMFA, PaperMMFA, build_model, tiny, tiny_paper
+from mmfa.nets.mmfa import MMFA
+from mmfa.nets.paper import PaperMMFA
+from mmfa.nets.sizes import build_model, tiny, tiny_paper
 from mmfa.weights import build, from_pretrained, save_pretrained
 
 

@@ -25,6 +25,7 @@ from .nets.fold import fold_batch_norms
 from .nets.mmfa import MMFA, FaceInput, Source
 from .priors.detector import FaceDetector
 from .priors.landmarks import FaceLandmarker, FaceTracker
+from .provenance import SYNTHETIC
 from .smooth import DEFAULT_STRENGTH, smooth
 from .weights import from_pretrained
 
@@ -244,7 +245,8 @@ class Animator:
         """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing."""
         height, width = self._source().image.shape[:2]
         frames = self.render(motion, batch=batch, amplitude=amplitude)
-        with VideoWriter(output, fps=motion.fps or DEFAULT_FPS, size=(width, height), audio_from=sound) as writer:
+        fps = motion.fps or DEFAULT_FPS
+        with VideoWriter(output, fps=fps, size=(width, height), audio_from=sound, note=SYNTHETIC) as writer:
             for number, frame in enumerate(self._progress(frames, "render", len(motion))):
                 writer.write(frame)
                 if on_frame is not None:

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from .errors import MmfaError, ModelError
 from .media.files import atomic_output
-from .nets.mmfa import MMFA, LiteParams, PaperParams, build_model, lite, paper, tiny, tiny_paper
+from .nets.mmfa import MMFA, LiteParams
+from .nets.paper import PaperParams
+from .nets.sizes import build_model, lite, paper, tiny, tiny_paper
 
 VERSION = 1
 SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {

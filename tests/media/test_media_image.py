@@ -236,3 +236,12 @@ def test_to_uint8_rounds_and_clamps():
     assert to_uint8(values.bfloat16()).shape == (1, 1, 3)
     with pytest.raises(ValueError, match=r"\(3, H, W\)"):
         to_uint8(torch.zeros(1, 4, 4))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_a_note_is_kept_in_the_file(tmp_path, suffix):
+    path = tmp_path / f"noted{suffix}"
+    write_image(path, np.zeros((32, 32, 3), np.uint8), note="made up")
+    with Image.open(path) as opened:
+        assert "made up" in (opened.info.get("Comment"), opened.getexif().get(0x010E))
+    assert read_image(path).shape == (32, 32, 3)

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mmfa.nets.cost import cost, format_table, total_per_driving_frame
-from mmfa.nets.mmfa import MMFA, build_model, lite, paper, tiny
+from mmfa.nets.mmfa import MMFA
+from mmfa.nets.sizes import build_model, lite, paper, tiny
 from mmfa.priors.landmarks import FaceLandmarker
 
 BUDGET = 2.5e9

@@ -3,7 +3,7 @@ import torch
 
 from mmfa.geometry import image_grid, volume_grid, warp
 from mmfa.nets.dense_motion import DenseMotion, LiteDenseMotion
-from mmfa.nets.mmfa import tiny, tiny_paper
+from mmfa.nets.sizes import tiny, tiny_paper
 
 
 def _network(kind):

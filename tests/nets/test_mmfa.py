@@ -9,7 +9,8 @@ from mmfa.nets.anchors import COUNT, VERTICES, anchor_points
 from mmfa.nets.canonical import CanonicalKeypointDetector, soft_argmax
 from mmfa.nets.discriminator import Discriminator, DiscriminatorParams
 from mmfa.nets.fold import fold_batch_norms
-from mmfa.nets.mmfa import MMFA, FaceInput, build_model, tiny, tiny_paper
+from mmfa.nets.mmfa import MMFA, FaceInput
+from mmfa.nets.sizes import build_model, tiny, tiny_paper
 
 KINDS = pytest.mark.parametrize("params", [tiny(), tiny_paper()], ids=["lite", "paper"])
 

@@ -264,8 +264,9 @@ def _seconds(text: str, *, option: str) -> float:
 
 def _write_picture(options: argparse.Namespace, image: Array) -> None:
     from ..media.image import write_image
+    from ..provenance import SYNTHETIC
 
-    write_image(options.output, image)
+    write_image(options.output, image, note=SYNTHETIC)
     _report(options, f"{image.shape[1]} x {image.shape[0]} pixels.")
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from mmfa.errors import MediaError
 from mmfa.media.files import atomic_output, check_input
@@ -101,8 +102,10 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) ->
     return np.array(reduced if turn is None else reduced.transpose(turn))
 
 
-def write_image(path: str | os.PathLike[str], image: Array) -> None:
+def write_image(path: str | os.PathLike[str], image: Array, *, note: str | None = None) -> None:
     """Write an (H, W, 3) uint8 image; the suffix (png, jpg, webp, bmp, tif) sets the format.
+
+    `note` is kept in the file: as the text "Comment" of a PNG, as the EXIF description of other formats; BMP has no place.
 
     Raises:
         MediaError: unknown suffix or unwritable place.
@@ -116,7 +119,21 @@ def write_image(path: str | os.PathLike[str], image: Array) -> None:
         )
     picture_format, options = _SAVE_OPTIONS[path.suffix.lower()]
     with atomic_output(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format=picture_format, **options)
+        Image.fromarray(np.ascontiguousarray(image)).save(
+            temporary, format=picture_format, **options, **_note_options(picture_format, note)
+        )
+
+
+def _note_options(picture_format: str, note: str | None) -> dict[str, object]:
+    if note is None or picture_format == "BMP":
+        return {}
+    if picture_format == "PNG":
+        text = PngInfo()
+        text.add_text("Comment", note)
+        return {"pnginfo": text}
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = note
+    return {"exif": exif}
 
 
 def contact_sheet(rows: Sequence[Sequence[Array]], *, gap: int = 4) -> Array:

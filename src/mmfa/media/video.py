@@ -251,6 +251,7 @@ class VideoWriter:
         size: (width, height) of the frames in pixels.
         audio_from: file whose sound is taken, if it has any.
         quality: CRF of x264: 0 lossless, 18 visually so, 51 worst.
+        note: the comment in the file's metadata.
 
     Raises:
         MediaError: unknown suffix, unwritable place, full disk, unreadable sound, or no frame written.
@@ -265,6 +266,7 @@ class VideoWriter:
         size: tuple[int, int],
         audio_from: Path | None = None,
         quality: int = 18,
+        note: str | None = None,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in _CONTAINER_OPTIONS:
@@ -279,6 +281,7 @@ class VideoWriter:
         self.size = size
         self.audio_from = None if audio_from is None else check_input(audio_from)
         self.quality = quality
+        self.note = note
         self.frame_count = 0
         self._resources: ExitStack | None = None
 
@@ -290,6 +293,8 @@ class VideoWriter:
                 self._output = resources.enter_context(
                     _closing(av.open(str(temporary), "w", options=_CONTAINER_OPTIONS[suffix]))
                 )
+                if self.note is not None:
+                    self._output.metadata["comment"] = self.note
                 self._video = self._add_video()
                 self._audio: Iterator[Packet[AudioStream]] = iter(())
                 if self.audio_from is not None:

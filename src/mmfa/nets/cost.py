@@ -12,7 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..priors.landmarks import FaceLandmarker
-from .mmfa import MMFA, FaceInput, build_model
+from .mmfa import MMFA, FaceInput
+from .sizes import build_model
 
 Per = Literal["source photo", "driving frame", "both"]
 _PER: dict[str, Per] = {

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..motion import Composition, Motion, compose, jacobian
-from .affine import AffineEstimator, AffineParams, MeshAffineEstimator, MeshAffineParams
+from .affine import MeshAffineEstimator, MeshAffineParams
 from .anchors import COUNT, anchor_log_widths, anchor_points
-from .appearance import (
-    AppearanceExtractor,
-    AppearanceParams,
-    LiteAppearanceExtractor,
-    LiteAppearanceParams,
-    SourceFeatures,
-)
-from .canonical import CanonicalKeypointDetector, CanonicalParams, MeshCanonicalDetector, MeshCanonicalParams
-from .dense_motion import DenseFlow, DenseMotion, DenseMotionParams, LiteDenseMotion, LiteDenseMotionParams
+from .appearance import LiteAppearanceExtractor, LiteAppearanceParams, SourceFeatures
+from .canonical import MeshCanonicalDetector, MeshCanonicalParams
+from .dense_motion import DenseFlow, LiteDenseMotion, LiteDenseMotionParams
 from .expression import (
     ExpressionDecoder,
     ExpressionDecoderParams,
-    ExpressionEncoder,
-    ExpressionEncoderParams,
     MeshExpressionEncoder,
     MeshExpressionEncoderParams,
 )
-from .generator import GeneratorParams, LiteGenerator, LiteGeneratorParams, MultiScaleGenerator
+from .generator import LiteGenerator, LiteGeneratorParams
+
+if TYPE_CHECKING:
+    from .paper import PaperParams
 
 
 @dataclass(frozen=True)
@@ -102,21 +98,6 @@ class LiteParams:
     generator: LiteGeneratorParams = field(default_factory=LiteGeneratorParams)
 
 
-@dataclass(frozen=True)
-class PaperParams:
-    """Sizes of the paper's pixel-fed model; see `paper` and `tiny_paper`."""
-
-    size: int = 256
-    composition: Composition = "mmfa"
-    appearance: AppearanceParams = field(default_factory=AppearanceParams)
-    canonical: CanonicalParams = field(default_factory=CanonicalParams)
-    affine: AffineParams = field(default_factory=AffineParams)
-    expression_encoder: ExpressionEncoderParams = field(default_factory=ExpressionEncoderParams)
-    expression_decoder: ExpressionDecoderParams = field(default_factory=ExpressionDecoderParams)
-    dense_motion: DenseMotionParams = field(default_factory=DenseMotionParams)
-    generator: GeneratorParams = field(default_factory=GeneratorParams)
-
-
 class MMFA(nn.Module):
     """MMFA from landmarks: explicit canonical keypoints, ``s R (x_c + d) + t``, d from (f, x_c), a warped 3D volume."""
 
@@ -159,12 +140,12 @@ class MMFA(nn.Module):
 
     def canonical(self, face: FaceInput) -> Tensor:
         """Canonical keypoints x_c (B,K,3)."""
-        with _full_precision(face.mesh):
+        with full_precision(face.mesh):
             return self.canonical_detector(face.mesh - self.mean_mesh)
 
     def motion(self, face: FaceInput) -> Motion:
         """Motion (R, s, t, f) of each face: R of the frozen pose prior, s and t of the affine estimator, f of E_exp."""
-        with _full_precision(face.mesh):
+        with full_precision(face.mesh):
             offset = face.mesh - self.mean_mesh
             scale, translation = self.affine(offset, face.scale, face.translation)
             expression = self.expression_encoder(offset)
@@ -175,7 +156,7 @@ class MMFA(nn.Module):
 
         The deformation is multiplied by the motion's intensity, and each keypoint's by `gain` (K,1) if given.
         """
-        with _full_precision(canonical):
+        with full_precision(canonical):
             deformation = motion.intensity[:, :, None] * self.expression_decoder(motion.expression, canonical)
             if gain is not None:
                 deformation = gain * deformation
@@ -191,7 +172,7 @@ class MMFA(nn.Module):
     def render(self, source: Source, driving: Motion, *, gain: Tensor | None = None) -> Rendering:
         """The source under the driving motion; both of the same batch size. `gain`: see `keypoints`."""
         keypoints, deformation = self.keypoints(source.canonical, driving, gain=gain)
-        with _full_precision(keypoints):
+        with full_precision(keypoints):
             local = jacobian(source.motion, driving, mode=self.params.composition)
         flow = self.dense_motion(
             source.features.volume,
@@ -206,81 +187,6 @@ class MMFA(nn.Module):
         return self.render(self.source(source), self.motion(driving))
 
 
-class PaperMMFA(MMFA):
-    """The paper's MMFA: keypoints, s, t and f come from the pixels, only the rotation from the frozen pose prior."""
-
-    needs_pixels = True
-
-    def __init__(self, params: PaperParams) -> None:
-        nn.Module.__init__(self)  # none of the landmark-fed networks
-        self.params = params
-        self.appearance = AppearanceExtractor(params.appearance)
-        self.canonical_detector = CanonicalKeypointDetector(params.canonical)
-        self.affine = AffineEstimator(params.affine)
-        self.expression_encoder = ExpressionEncoder(params.expression_encoder)
-        self.expression_decoder = ExpressionDecoder(params.expression_decoder)
-        self.dense_motion = DenseMotion(params.dense_motion)
-        self.generator = MultiScaleGenerator(params.generator)
-
-    def anchor(self, mean_mesh: Tensor) -> None:
-        """Nothing to do: these keypoints are free, no landmark anchors them."""
-
-    def canonical(self, face: FaceInput) -> Tensor:
-        with _full_precision(face.image):
-            return self.canonical_detector(face.image)
-
-    def motion(self, face: FaceInput) -> Motion:
-        with _full_precision(face.image):
-            scale, translation = self.affine(face.image)
-            expression = self.expression_encoder(face.image)
-        return Motion(rotation=face.rotation, scale=scale, translation=translation, expression=expression)
-
-
-def build_model(params: LiteParams | PaperParams) -> MMFA:
-    """An untrained model of the kind that the params describe."""
-    return PaperMMFA(params) if isinstance(params, PaperParams) else MMFA(params)
-
-
-def _full_precision(tensor: Tensor) -> torch.autocast:
+def full_precision(tensor: Tensor) -> torch.autocast:
     """Keypoints are positions: three digits of bfloat16 would make them tremble, so autocast stops before them."""
     return torch.autocast(tensor.device.type, enabled=False)
-
-
-def lite() -> LiteParams:
-    """The model that ships: 256 x 256, real time on a CPU."""
-    return LiteParams()
-
-
-def tiny() -> LiteParams:
-    """64 x 64, for tests."""
-    base = LiteParams()
-    return replace(
-        base,
-        size=64,
-        appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
-        dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
-        generator=LiteGeneratorParams(
-            volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1, hint=8
-        ),
-    )
-
-
-def paper() -> PaperParams:
-    """The paper's networks at 256 x 256, for comparison: for a GPU."""
-    return PaperParams()
-
-
-def tiny_paper() -> PaperParams:
-    """The paper's networks at 64 x 64, for tests."""
-    return PaperParams(
-        size=64,
-        appearance=AppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8), blocks=1),
-        canonical=CanonicalParams(keypoints=5, depth=4, encoder=(8, 8, 16), decoder=(8, 8, 4)),
-        affine=AffineParams(widths=(16, 32), blocks=(1, 1)),
-        expression_encoder=ExpressionEncoderParams(features=8, widths=(16, 32), blocks=(1, 1)),
-        expression_decoder=ExpressionDecoderParams(features=8, keypoints=5, hidden=(16,)),
-        dense_motion=DenseMotionParams(
-            keypoints=5, volume_channels=4, compressed=2, depth=4, widths=(8, 16), narrowest=4
-        ),
-        generator=GeneratorParams(volume_channels=4, depth=4, stages=(16, 8, 4)),
-    )

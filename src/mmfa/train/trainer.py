@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from ..errors import ConfigError, ModelError
 from ..nets.discriminator import Discriminator, DiscriminatorParams, Judgement
-from ..nets.mmfa import MMFA, build_model
+from ..nets.mmfa import MMFA
+from ..nets.sizes import build_model
 from ..weights import SIZES, from_pretrained, save_pretrained
 from . import checkpoints, losses
 from .board import Board

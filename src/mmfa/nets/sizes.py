@@ -1,0 +1,59 @@
+"""The named sizes, and the model of any of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .affine import AffineParams
+from .appearance import AppearanceParams, LiteAppearanceParams
+from .canonical import CanonicalParams
+from .dense_motion import DenseMotionParams, LiteDenseMotionParams
+from .expression import ExpressionDecoderParams, ExpressionEncoderParams
+from .generator import GeneratorParams, LiteGeneratorParams
+from .mmfa import MMFA, LiteParams
+from .paper import PaperMMFA, PaperParams
+
+
+def build_model(params: LiteParams | PaperParams) -> MMFA:
+    """An untrained model of the kind that the params describe."""
+    return PaperMMFA(params) if isinstance(params, PaperParams) else MMFA(params)
+
+
+def lite() -> LiteParams:
+    """The model that ships: 256 x 256, real time on a CPU."""
+    return LiteParams()
+
+
+def tiny() -> LiteParams:
+    """64 x 64, for tests."""
+    base = LiteParams()
+    return replace(
+        base,
+        size=64,
+        appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
+        dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
+        generator=LiteGeneratorParams(
+            volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1, hint=8
+        ),
+    )
+
+
+def paper() -> PaperParams:
+    """The paper's networks at 256 x 256, for comparison: for a GPU."""
+    return PaperParams()
+
+
+def tiny_paper() -> PaperParams:
+    """The paper's networks at 64 x 64, for tests."""
+    return PaperParams(
+        size=64,
+        appearance=AppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8), blocks=1),
+        canonical=CanonicalParams(keypoints=5, depth=4, encoder=(8, 8, 16), decoder=(8, 8, 4)),
+        affine=AffineParams(widths=(16, 32), blocks=(1, 1)),
+        expression_encoder=ExpressionEncoderParams(features=8, widths=(16, 32), blocks=(1, 1)),
+        expression_decoder=ExpressionDecoderParams(features=8, keypoints=5, hidden=(16,)),
+        dense_motion=DenseMotionParams(
+            keypoints=5, volume_channels=4, compressed=2, depth=4, widths=(8, 16), narrowest=4
+        ),
+        generator=GeneratorParams(volume_channels=4, depth=4, stages=(16, 8, 4)),
+    )
