@@ -26,7 +26,7 @@ from mmfa.weights import from_pretrained
 def definition(name: str) -> str:
     if name in DEFINITIONS:
         return DEFINITIONS[name]
-    prefix = "r2_mesh_" if name.startswith("r2_mesh_") else "r2_"
+    prefix = next(key[:-1] for key in ("r2_mesh_*", "r2_relative_*", "r2_*") if name.startswith(key[:-1]))
     return DEFINITIONS[prefix + "*"]
 
 

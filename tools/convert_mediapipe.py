@@ -215,6 +215,15 @@ def read_geometry(data: bytes) -> dict[str, np.ndarray]:
     return {"vertices": np.ascontiguousarray(vertices), "weights": weights}
 
 
+def read_topology(data: bytes) -> dict[str, np.ndarray]:
+    """Triangles (898, 3) of the canonical face mesh, and its texture places (468, 2) in [0, 1]."""
+    mesh = _fields(next(value for number, value in _fields(data) if number == 1))
+    triangles = np.array([value for number, value in mesh if number == 4], np.int16).reshape(-1, 3)
+    floats = np.array([value for _, value in mesh if isinstance(value, float)], np.float32)
+    assert triangles.shape == (898, 3) and triangles.max() == 467, triangles.shape
+    return {"triangles": triangles, "uv": np.ascontiguousarray(floats.reshape(-1, 5)[:, 3:])}
+
+
 def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """A safetensors file whose bytes depend on its contents only: the library's own metadata order varies."""
     data = save(arrays, metadata)
@@ -252,6 +261,8 @@ def main() -> None:
         "axes": "x right, y down, z away, cm",
     }
     write(args.out / "face_geometry.safetensors", read_geometry(data[GEOMETRY]), geometry)
+    topology = {"format": "mmfa-topology", "version": "1", "source": SOURCE}
+    write(args.out / "face_topology.safetensors", read_topology(data[GEOMETRY]), topology)
 
 
 if __name__ == "__main__":

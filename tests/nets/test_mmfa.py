@@ -7,10 +7,11 @@ from torch import nn
 from mmfa.geometry import euler_to_matrix
 from mmfa.nets.anchors import COUNT, VERTICES, anchor_points
 from mmfa.nets.canonical import CanonicalKeypointDetector, soft_argmax
-from mmfa.nets.discriminator import Discriminator, DiscriminatorParams
+from mmfa.nets.discriminator import Discriminator, DiscriminatorParams, LiteDiscriminator, LiteDiscriminatorParams
 from mmfa.nets.fold import fold_batch_norms
 from mmfa.nets.mmfa import MMFA, FaceInput
 from mmfa.nets.sizes import build_model, tiny, tiny_paper
+from mmfa.train.losses import relative_discriminator_loss
 
 KINDS = pytest.mark.parametrize("params", [tiny(), tiny_paper()], ids=["lite", "paper"])
 
@@ -143,3 +144,19 @@ def test_discriminator_gives_features_and_logits():
     judgement = Discriminator(DiscriminatorParams(widths=(4, 8, 8, 16)))(torch.rand(2, 3, 64, 64))
     assert [feature.shape[1] for feature in judgement.features] == [4, 8, 8, 16]
     assert judgement.logits.shape == (2, 1, *judgement.features[-1].shape[2:])
+
+
+def test_lite_discriminator_sees_sharpness_that_the_mean_colour_does_not_show():
+    torch.manual_seed(0)
+    judge = LiteDiscriminator(LiteDiscriminatorParams())
+    sharp = torch.rand(2, 3, 64, 64)
+    blurred = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1, count_include_pad=False)
+    optimizer = torch.optim.Adam(judge.parameters(), 5e-4)
+    for _ in range(60):
+        loss = relative_discriminator_loss(judge(sharp), judge(blurred))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.5, "1 when it sees no difference"
+    judgement = judge(sharp)
+    assert [feature.shape[1] for feature in judgement.features] == [32, 64, 128, 128] and judgement.logits.shape == (2, 1, 4, 4)

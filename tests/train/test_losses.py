@@ -265,6 +265,16 @@ def test_generator_and_discriminator_pull_the_fake_apart() -> None:
     assert fake.grad is not None and (fake.grad > 0).all()
 
 
+def test_relative_gan_compares_patch_with_patch_in_the_same_place() -> None:
+    real, fake = torch.tensor([[[[2.0, 0.0]]]]), torch.tensor([[[[1.0, 0.5]]]])
+    one, other = Judgement((), real.requires_grad_()), Judgement((), fake.requires_grad_())
+    assert float(losses.relative_discriminator_loss(one, other)) == pytest.approx((0.0 + 1.5**2) / 2)
+    loss = losses.relative_generator_loss(one, other)
+    assert float(loss) == pytest.approx((2.0**2 + 0.5**2) / 2)
+    loss.backward()
+    assert real.grad is None and fake.grad is not None and (fake.grad < 0).all(), "a step down raises the fake's scores"
+
+
 def test_feature_matching_adds_the_stages_up_and_leaves_the_real_alone() -> None:
     assert float(losses.feature_matching_loss(judged(0, 1.0, 2.0), judged(0, 0.5, 2.25))) == pytest.approx(0.75)
     real, fake = random(1, 2, 3, 3).requires_grad_(), (random(1, 2, 3, 3) / 2).requires_grad_()

@@ -18,6 +18,7 @@ _CHOICES = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "composition": ("", *COMPOSITIONS),
     "discriminator": ("paper", "lite"),
+    "gan": ("lsgan", "relative"),
 }
 _POSITIVE = (
     "candidates",
@@ -93,6 +94,8 @@ class TrainConfig:
     pyramid: bool = False
     window: float = 0.5
     discriminator: str = "lite"
+    gan: str = "relative"
+    judge_rate: float = 2.0
     gan_from: int = 0
     landmark_lips: float = 3.0
     landmark_eyes: float = 3.0

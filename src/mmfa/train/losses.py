@@ -84,6 +84,20 @@ def discriminator_loss(real: Judgement, fake: Judgement) -> Tensor:
     return (real.logits.float() - 1).square().mean() + fake.logits.float().square().mean()
 
 
+def relative_generator_loss(real: Judgement, fake: Judgement) -> Tensor:
+    """Least-squares GAN on paired patches, the generator's side: a generated patch scores 1 above the real one in its place.
+
+    Not the paper's: with pairs, a discriminator need not know how sharp a video is to see that its copy is less so.
+    No gradient to `real`.
+    """
+    return (fake.logits.float() - real.logits.detach().float() - 1).square().mean()
+
+
+def relative_discriminator_loss(real: Judgement, fake: Judgement) -> Tensor:
+    """The discriminator's side of `relative_generator_loss`: the real patch scores 1 above the generated one."""
+    return (real.logits.float() - fake.logits.float() - 1).square().mean()
+
+
 def feature_matching_loss(real: Judgement, fake: Judgement) -> Tensor:
     """Feature matching beside L_G (appendix A.2): sum over the discriminator's stages of the mean absolute difference of its
     feature maps (B,c_i,h_i,w_i). No gradient to `real`."""

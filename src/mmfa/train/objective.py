@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..geometry import transform_image, transform_points
 from ..nets.anchors import FINE, VERTICES
-from ..nets.discriminator import Discriminator
 from ..nets.mmfa import MMFA, FaceInput, Rendering
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
@@ -61,7 +60,7 @@ class Objective(nn.Module):
         self.keypoint_weights = torch.ones(len(VERTICES), device=device)
         self.keypoint_weights[:FINE] = 3.0
 
-    def forward(self, batch: Batch, discriminator: Discriminator | None = None) -> Outcome:
+    def forward(self, batch: Batch, discriminator: nn.Module | None = None) -> Outcome:
         """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here."""
         config, target = self.config, batch.driving.image
         rendering = self.model(batch.source, batch.driving)
@@ -84,7 +83,8 @@ class Objective(nn.Module):
             judged = discriminator(fake)
             with torch.no_grad():
                 wanted = discriminator(real)
-            values["gan"] = losses.generator_loss(judged)
+            relative = config.gan == "relative"
+            values["gan"] = losses.relative_generator_loss(wanted, judged) if relative else losses.generator_loss(judged)
             values["matching"] = losses.feature_matching_loss(wanted, judged)
         return Outcome(values, fake.detach(), real)
 

@@ -24,7 +24,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import ConfigError, ModelError
-from ..nets.discriminator import Discriminator, DiscriminatorParams, Judgement
+from ..nets.discriminator import (
+    Discriminator,
+    DiscriminatorParams,
+    Judgement,
+    LiteDiscriminator,
+    LiteDiscriminatorParams,
+)
 from ..nets.mmfa import MMFA
 from ..nets.sizes import build_model
 from ..weights import SIZES, from_pretrained, save_pretrained
@@ -36,7 +42,9 @@ from .data import Augmentation, Batch, ClipDataset, StepBatches, prepare
 from .objective import Objective
 from .sync_norm import synchronise_batch_norms
 
-_DISCRIMINATORS = {"paper": DiscriminatorParams(), "lite": DiscriminatorParams(widths=(32, 64, 128, 256))}
+
+def _discriminator(name: str) -> nn.Module:
+    return Discriminator(DiscriminatorParams()) if name == "paper" else LiteDiscriminator(LiteDiscriminatorParams())
 
 
 class Trainer:
@@ -67,7 +75,7 @@ class Trainer:
         if self.device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.discriminator = Discriminator(_DISCRIMINATORS[config.discriminator]).to(self.device)
+        self.discriminator = _discriminator(config.discriminator).to(self.device)
         motion = [p for network in self.model.motion_networks() for p in network.parameters()]
         ids = {id(p) for p in motion}
         rest = [p for p in self.model.parameters() if id(p) not in ids]
@@ -223,7 +231,9 @@ class Trainer:
     def _judge_step(self, real: Tensor, fake: Tensor) -> Tensor:
         with self._autocast():
             right, wrong = self._judge(torch.cat([real, fake])).logits.chunk(2)
-        return losses.discriminator_loss(Judgement((), right), Judgement((), wrong))
+        relative = self.config.gan == "relative"
+        loss = losses.relative_discriminator_loss if relative else losses.discriminator_loss
+        return loss(Judgement((), right), Judgement((), wrong))
 
     def _total(self, values: dict[str, Tensor]) -> Tensor:
         """The weighted sum. Raises FloatingPointError that names the losses which are no numbers."""
@@ -246,7 +256,7 @@ class Trainer:
         rate = config.learning_rate * min(1.0, (self.step + 1) / 100) * decay
         for group, factor in zip(self.optimizer.param_groups, (config.motion_rate, 1.0), strict=True):
             group["lr"] = rate * factor
-        self.judge_optimizer.param_groups[0]["lr"] = rate
+        self.judge_optimizer.param_groups[0]["lr"] = rate * config.judge_rate
 
     def _frozen(self) -> list[nn.Module]:
         """The networks that `freeze` names, until step `unfreeze_at` (0: for ever)."""

@@ -1,0 +1,91 @@
+"""``mmfa evaluate`` and ``mmfa compare``: measure a model on a data set, and put reports side by side."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .common import say
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Add the commands ``evaluate`` and ``compare``."""
+    evaluate = commands.add_parser("evaluate", help="measure a model, or clips that any model generated, on a data set")
+    evaluate.add_argument("data", type=Path, metavar="DATA", help="a prepared data set, or a folder of square face clips")
+    evaluate.add_argument("-o", "--output", type=Path, metavar="REPORT_FOLDER", help="where the report goes")
+    evaluate.add_argument("--list", action="store_true", help="print name, frames and size of the clips to generate, and stop")
+    what = evaluate.add_mutually_exclusive_group()
+    what.add_argument("--model", default="lite", metavar="NAME|DIR", help="a shipped model or a folder; default: lite")
+    what.add_argument("--predictions", type=Path, metavar="DIR", help="clips of any model: DIR/NAME/000001.png … or DIR/NAME.mp4")
+    what.add_argument("--copy-source", action="store_true", help="every output is the source: what doing nothing scores")
+    evaluate.add_argument("--protocol", choices=("same", "cross"), default="same", help="default: same identity")
+    evaluate.add_argument("--pairs", type=Path, metavar="FILE.csv", help="columns source,driving; default: drawn by seed")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the pairs and of the intervals; default: 0")
+    evaluate.add_argument("--split", default="val", help="default: val")
+    evaluate.add_argument("--stride", type=int, default=1, metavar="N", help="measure every N-th frame; default: 1")
+    evaluate.add_argument("--rank", metavar="METRIC", help="what makes a clip the worst or the best on the page")
+    evaluate.add_argument("--cache", type=Path, metavar="DIR", help="measures that are kept; default: .cache beside the report")
+    evaluate.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default: 1")
+    evaluate.add_argument("--quiet", action="store_true", help="no progress bar and no report on the terminal")
+    evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser("compare", help="reports of mmfa evaluate in one table, if they are comparable")
+    compare.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
+    compare.add_argument("-o", "--output", type=Path, metavar="TABLE.md", help="default: the terminal")
+    compare.set_defaults(run=_compare)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from ..errors import ConfigError
+    from ..evaluate.predictions import Predictions
+    from ..evaluate.protocol import tasks_of
+    from ..evaluate.report import markdown
+    from ..evaluate.run import evaluate
+    from ..evaluate.subjects import CopySource, Model, Subject
+
+    chosen = {"protocol": options.protocol, "split": options.split, "stride": options.stride, "seed": options.seed}
+    if options.list:
+        for task in tasks_of(options.data, pairs=options.pairs, **chosen):
+            print(task.expected())
+        return
+    if options.output is None:
+        raise ConfigError("Where should the report go? Add -o REPORT_FOLDER (or --list to see the clips).")
+    subject: Subject = Model(options.model)
+    if options.predictions is not None:
+        subject = Predictions(options.predictions)
+    elif options.copy_source:
+        subject = CopySource()
+    outcome = evaluate(
+        options.data,
+        options.output,
+        subject=subject,
+        pairs=options.pairs,
+        rank=options.rank,
+        cache=options.cache,
+        workers=options.workers,
+        quiet=options.quiet,
+        **chosen,
+    )
+    if not options.quiet:
+        print(markdown(outcome.report).partition("\n## Definitions")[0])
+    say(options, f"{options.output}: report.json, report.md, clips.csv, index.html.")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from ..errors import ConfigError
+    from ..evaluate.report import Report
+    from ..evaluate.tables import compare
+    from ..media.files import atomic_output
+
+    if len(options.reports) < 2:
+        raise ConfigError("One report has nothing to be compared with; name two or more.")
+    reports = [Report.load(path) for path in options.reports]
+    names = [report.subject for report in reports]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in options.reports]
+    table = compare(reports, names=names)
+    if options.output is None:
+        print(table, end="")
+        return
+    with atomic_output(options.output) as temporary:
+        temporary.write_text(table, encoding="utf-8")

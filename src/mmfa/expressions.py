@@ -1,0 +1,268 @@
+"""Expressions as a space: encode, interpolate, sample, wander, and steer along named directions (section 3.5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .errors import ConfigError, ModelError
+from .media.files import atomic_output
+from .motion import Motion, same_features
+from .nets.anchors import VERTICES
+from .nets.mmfa import MMFA
+from .nets.vae import ExpressionVAE, VAEParams
+from .weights import from_pretrained
+
+VERSION = 1
+LARGEST_STEP = 3.0
+"""Beyond this a value of a named direction is a mistake: 1 already is rare in the data."""
+LARGEST_TEMPERATURE = 2.0
+
+
+# -- measures -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What named directions move, (B,) each: lengths over the distance of the outer eye corners, left and right the image's.
+
+    jaw_open: height of the gap between the inner lips.
+    smile: width of the mouth, less how far below the nostrils its corners are.
+    blink_left, blink_right: minus the mean height of the gap between the lids.
+    brow_raise: mean height of the brows above the eye corners.
+    gaze_x, gaze_y: how far right, how far down the irises are from the middle of the eye corners, mean of both eyes.
+    """
+
+    jaw_open: Tensor
+    smile: Tensor
+    blink_left: Tensor
+    blink_right: Tensor
+    brow_raise: Tensor
+    gaze_x: Tensor
+    gaze_y: Tensor
+
+    def stack(self) -> Tensor:
+        """(B,7), in the order of `NAMES`."""
+        return torch.stack([getattr(self, name) for name in NAMES], 1)
+
+
+NAMES = tuple(field.name for field in fields(Measures))
+
+
+def measures(mesh: Tensor) -> Measures:
+    """Measures of pose-normalised landmarks (B,478,3), x right, y down. Only vertices that carry a keypoint are used."""
+
+    def middle(*vertices: int) -> Tensor:
+        return mesh[:, list(vertices), :2].mean(1)
+
+    unit = (middle(33) - middle(263)).norm(dim=1)
+    corners, brows = middle(33, 133, 263, 362), middle(70, 105, 107, 300, 334, 336)
+    gaze = middle(468, 473) - corners
+    lengths = {
+        "jaw_open": (middle(14) - middle(13))[:, 1],
+        "smile": (middle(291) - middle(61))[:, 0] + (middle(98, 327) - middle(61, 291))[:, 1],
+        "blink_left": (middle(160, 159, 158) - middle(144, 145, 153))[:, 1],
+        "blink_right": (middle(387, 386, 385) - middle(373, 374, 380))[:, 1],
+        "brow_raise": (corners - brows)[:, 1],
+        "gaze_x": gaze[:, 0],
+        "gaze_y": gaze[:, 1],
+    }
+    return Measures(**{name: length / unit for name, length in lengths.items()})
+
+
+def keypoint_measures(keypoints: Tensor) -> Measures:
+    """Measures of anchored keypoints (B,K,3) in the canonical frame, x_c + d: keypoint k sits on mesh vertex VERTICES[k]."""
+    mesh = keypoints.new_full((len(keypoints), 478, 3), math.nan)
+    mesh = mesh.index_copy(1, torch.tensor(VERTICES, device=mesh.device), keypoints[:, : len(VERTICES)])
+    return measures(mesh)
+
+
+# -- the space ----------------------------------------------------------------------------------------------------------
+
+
+class ExpressionSpace:
+    """The expression features f (B,N) of one model, as codes z (B,C) of its VAE.
+
+    >>> space = ExpressionSpace.load("lite")
+    >>> between = space.interpolate(torch.cat([first.expression, second.expression]), steps=25)
+    >>> smiling = space.set(motion.expression, {"smile": 0.8})
+    """
+
+    def __init__(self, vae: ExpressionVAE, directions: Tensor, *, owner: str) -> None:
+        """directions: (7,N), what a value of 1 adds to f, in the order of `NAMES`. owner: `fingerprint` of the model."""
+        self.vae, self.directions, self.owner = vae.eval().requires_grad_(False), directions, owner
+
+    @classmethod
+    def of(cls, model: MMFA, vae: ExpressionVAE, directions: Tensor) -> ExpressionSpace:
+        """A VAE and directions that were learned from the expressions of `model`."""
+        return cls(vae, directions, owner=fingerprint(model))
+
+    @classmethod
+    def load(cls, name: str | Path = "lite", *, model: MMFA | None = None) -> ExpressionSpace:
+        """The VAE beside the weights of a shipped model or of one in a folder; `model`: the same, if it is loaded already.
+
+        Raises ModelError when there is none, when it is damaged, and when it was trained for other weights of the model.
+        """
+        owner = fingerprint(from_pretrained(name) if model is None else model)
+        folder = Path(name) if Path(name).is_dir() else Path(str(files("mmfa") / "models" / str(name)))
+        try:
+            config = json.loads((folder / "vae.json").read_text())
+            if config["format"] != "mmfa-vae" or config["version"] != VERSION:
+                raise ModelError(f"{folder / 'vae.json'} is not an expression VAE of version {VERSION}; train it anew.")
+            if config["owner"] != owner:
+                raise ModelError(
+                    f"The expression VAE in {folder} belongs to other weights of the model; train it anew with mmfa train-vae."
+                )
+            if tuple(config["directions"]) != NAMES:
+                raise ModelError(f"The named directions in {folder} are not this version's; train them anew with mmfa train-vae.")
+            params = config["params"]
+            vae = ExpressionVAE(VAEParams(**{**params, "hidden": tuple(params["hidden"])}))
+            tensors = load_file(str(folder / "vae.safetensors"))
+            directions = tensors.pop("directions")
+            vae.load_state_dict(tensors)
+        except FileNotFoundError as error:
+            raise ModelError(f"The model {str(name)!r} has no expression VAE: {error.filename} is missing.") from error
+        except ModelError:
+            raise
+        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ModelError(f"The expression VAE in {folder} is damaged ({reason}).") from error
+        return cls(vae, directions, owner=owner)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``vae.safetensors`` and ``vae.json`` into the model's folder, each all or nothing."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.contiguous() for name, tensor in self.vae.state_dict().items()}
+        config: dict[str, Any] = {"format": "mmfa-vae", "version": VERSION, "owner": self.owner, "directions": NAMES}
+        config["params"] = dataclasses.asdict(self.vae.params)
+        with atomic_output(folder / "vae.safetensors") as temporary:
+            save_file({**tensors, "directions": self.directions.contiguous()}, str(temporary))
+        with atomic_output(folder / "vae.json") as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n")
+
+    @torch.no_grad()
+    def encode(self, feature: Tensor) -> Tensor:
+        """The most likely codes (B,C) of features (B,N): the posterior means."""
+        return self.vae.encode(feature).mean
+
+    @torch.no_grad()
+    def decode(self, code: Tensor) -> Tensor:
+        """Features (B,N) of codes (B,C)."""
+        return self.vae.decode(code)
+
+    def interpolate(self, waypoints: Tensor, steps: int) -> Tensor:
+        """Features ((W-1) steps + 1, N) through waypoints (W,N), `steps` from each to the next, which are met exactly.
+
+        Codes are interpolated linearly, and so is the little that the VAE loses of each waypoint. Raises ConfigError for
+        fewer than 2 waypoints or less than 1 step.
+        """
+        if len(waypoints) < 2 or steps < 1:
+            raise ConfigError(f"An interpolation needs 2 waypoints and 1 step, not {len(waypoints)} and {steps}.")
+        codes = self.encode(waypoints)
+        lost = waypoints - self.decode(codes)
+        place = torch.arange((len(waypoints) - 1) * steps + 1)
+        before = (place // steps).clamp(max=len(waypoints) - 2)
+        share = (place / steps - before)[:, None]
+        decoded = self.decode(torch.lerp(codes[before], codes[before + 1], share))
+        path = decoded + torch.lerp(lost[before], lost[before + 1], share)
+        path[::steps] = waypoints
+        return path
+
+    def sample(self, count: int, generator: torch.Generator, *, temperature: float = 1.0) -> Tensor:
+        """Features (count,N) of codes ``z ~ temperature N(0,I)``. Raises ConfigError for a temperature outside (0,2]."""
+        code = torch.randn(count, self.vae.params.code, generator=generator)
+        return self.decode(_checked(temperature) * code)
+
+    def walk(
+        self, frames: int, *, fps: float, generator: torch.Generator, temperature: float = 1.0, seconds: float = 1.5
+    ) -> Tensor:
+        """Features (frames,N) that wander smoothly and end where they began, so that the clip loops without a seam.
+
+        The codes are a periodic Gaussian process: every frame on its own is a sample of N(0,I), and codes `seconds` apart
+        correlate by exp(-2). Raises ConfigError for less than 2 frames, or a temperature outside (0,2].
+        """
+        if frames < 2 or not fps > 0:
+            raise ConfigError(f"A walk of {frames} frames at {fps:g} frames per second has no length.")
+        # The spectrum of a squared-exponential kernel at the harmonics of the loop; their powers sum to 1.
+        harmonics = torch.arange(frames // 2 + 1)
+        power = torch.exp(-0.5 * (math.pi * seconds * fps * harmonics / frames) ** 2)
+        power[1:] *= 2
+        amplitude = (power / power.sum()).sqrt()
+        phase = 2 * math.pi * torch.outer(torch.arange(frames), harmonics) / frames
+        cosine, sine = torch.randn(2, len(harmonics), self.vae.params.code, generator=generator)
+        code = (amplitude * phase.cos()) @ cosine + (amplitude * phase.sin()) @ sine
+        return self.decode(_checked(temperature) * code)
+
+    def set(self, feature: Tensor, values: Mapping[str, float]) -> Tensor:
+        """Features (B,N) moved along named directions (`NAMES`).
+
+        1 moves the measure by what 5 % of the data's frames exceed of their person's mean; -1 the other way. Raises
+        ConfigError for an unknown name, which suggests the nearest, or a value beyond `LARGEST_STEP`.
+        """
+        for name, value in values.items():
+            if name not in NAMES:
+                raise ConfigError(f"Unknown direction {name!r}; choose from {', '.join(NAMES)}.")
+            if not abs(value) <= LARGEST_STEP:
+                raise ConfigError(f"{name}={value:g} makes no sense: it lies between {-LARGEST_STEP:g} and {LARGEST_STEP:g}.")
+            feature = feature + value * self.directions[NAMES.index(name)].to(feature)
+        return feature
+
+
+def interpolate_motions(space: ExpressionSpace, waypoints: Sequence[Motion], *, steps: int, pose: Motion) -> Motion:
+    """A clip ((W-1) steps + 1) through the expressions of waypoints, one motion each, all in the pose of `pose`.
+
+    A waypoint of intensity 0 is neutral, whatever its f: on the way to it the neighbour's expression fades, and from it the
+    next one's grows. Raises ModelError for motions of different models, ConfigError like `ExpressionSpace.interpolate`.
+    """
+    if len(waypoints) < 2 or steps < 1:
+        raise ConfigError(f"An interpolation needs 2 waypoints and 1 step, not {len(waypoints)} and {steps}.")
+    clips = [_segment(space, first, second, steps) for first, second in zip(waypoints[:-1], waypoints[1:], strict=True)]
+    clips.append(waypoints[-1])
+    path = Motion.concatenate(clips)
+    same_features(path, pose)
+    held = pose.expand(len(path))
+    return replace(path, rotation=held.rotation, scale=held.scale, translation=held.translation)
+
+
+def _segment(space: ExpressionSpace, first: Motion, second: Motion, steps: int) -> Motion:
+    """From `first`, included, to `second`, excluded."""
+    same_features(first, second)
+    start, end = first.expression, second.expression
+    start, end = (end if not first.intensity.any() else start), (start if not second.intensity.any() else end)
+    share = torch.arange(steps)[:, None] / steps
+    return replace(
+        first.expand(steps),
+        expression=space.interpolate(torch.cat([start, end]), steps)[:-1],
+        intensity=torch.lerp(first.intensity, second.intensity, share),
+    )
+
+
+def fingerprint(model: MMFA) -> str:
+    """SHA-256 of the weights of E_exp and of the mesh it subtracts: what gives the numbers of f their meaning."""
+    tensors = {f"encoder.{name}": tensor for name, tensor in model.expression_encoder.state_dict().items()}
+    if not model.needs_pixels:
+        tensors["mean_mesh"] = model.mean_mesh
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _checked(temperature: float) -> float:
+    if not 0 < temperature <= LARGEST_TEMPERATURE:
+        raise ConfigError(f"A temperature lies above 0 and up to {LARGEST_TEMPERATURE:g}, not {temperature:g}.")
+    return temperature
