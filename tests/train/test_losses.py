@@ -66,6 +66,14 @@ CASES = {
         lambda: losses.discriminator_loss(judged(0.0), judged(1.0)),
         lambda: losses.discriminator_loss(judged(1.0), judged(0.0)),
     ),
+    "relative_generator": (
+        lambda: losses.relative_generator_loss(judged(0.0), judged(0.5)),
+        lambda: losses.relative_generator_loss(judged(0.0), judged(1.0)),
+    ),
+    "relative_discriminator": (
+        lambda: losses.relative_discriminator_loss(judged(0.0), judged(0.5)),
+        lambda: losses.relative_discriminator_loss(judged(1.0), judged(0.0)),
+    ),
     "feature_matching": (
         lambda: losses.feature_matching_loss(judged(0.0, 0.5, 0.5), judged(0.0, 0.5, 0.4)),
         lambda: losses.feature_matching_loss(judged(0.0, 0.5, 0.5), judged(1.0, 0.5, 0.5)),
