@@ -3,9 +3,7 @@
 import csv
 import json
 import math
-import random
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,10 @@ import torch
 from PIL import Image
 
 from mmfa.errors import ConfigError, FaceError, MediaError
+from mmfa.evaluate.cache import Cache
 from mmfa.evaluate.definitions import DEFINITIONS, Definition
 from mmfa.evaluate.figures import Figure
+from mmfa.evaluate.measure import DrivingJob, GeneratedJob, load_faces, load_generated
 from mmfa.evaluate.metrics import psnr, yaw_r
 from mmfa.evaluate.predictions import Predictions
 from mmfa.evaluate.protocol import tasks_of
@@ -93,7 +93,7 @@ def test_the_model_beats_copying_where_it_must(reports: dict[str, Path]) -> None
     for name in ("akd_l2_mesh68", "akd_l2_mesh478", "rotation_error", "apd_mesh", "mkr"):
         assert value(lite, name) <= value(copying, name), name
     assert value(lite, "akd_l2_mesh478") < 0.7 * value(copying, "akd_l2_mesh478")
-    assert value(lite, "yaw_r") > 0.8 and not value(copying, "yaw_r") > 0.8
+    assert value(lite, "yaw_r") > 0.5 and not value(copying, "yaw_r") > 0.5
     # A still clip is copied almost perfectly: large, but a number.
     assert 35 < float(rows(reports["copy-same"])["woman"]["psnr"]) <= 100
     across, across_copying = (Report.load(reports[name] / "report.json") for name in ("lite-cross", "copy-cross"))
@@ -132,7 +132,14 @@ def test_figures_are_the_metrics_of_the_frames(reports: dict[str, Path], data: P
     assert value(report, "psnr") == pytest.approx(float(torch.cat(values).mean()), abs=1e-3)
     found = rows(reports["copy-same"])
     assert [float(found[task.name]["psnr"]) for task in tasks] == pytest.approx([float(v.mean()) for v in values], abs=1e-3)
-    assert yaw_r.__name__ in {figure.definition.name for figure in report.figures}
+    cache = Cache(reports["copy-same"].parent / ".cache")
+    lite, real = [], []
+    for task in tasks:
+        lite.append(load_generated(GeneratedJob(Model("lite"), task), cache).faces.rotation)
+        real.append(load_faces(DrivingJob(task.driving, 1), cache).rotation[1:])
+    clips = torch.tensor([0] * len(lite[0]) + [1] * len(lite[1]))
+    report = Report.load(reports["lite-same"] / "report.json")
+    assert value(report, "yaw_r") == pytest.approx(yaw_r(torch.cat(lite), torch.cat(real), clips), abs=1e-5)
 
 
 def test_missed_faces_are_counted_not_dropped(data: Path, predicted: Path, tmp_path: Path) -> None:
@@ -173,12 +180,14 @@ def test_the_page_shows_the_worst_first_and_loads_nothing(data: Path, reports: d
 
 
 def test_markdown_has_the_papers_columns(reports: dict[str, Path]) -> None:
-    header = "| method | `lpips_lite0` ↓ | `csim` ↑ | `psnr` ↑ | `apd_mesh` ↓ | `akd_l1_mesh68` ↓ | `aed_mean_abs` ↓ | `fd_lite0` ↓ |"
+    columns = ("lpips_lite0` ↓", "csim` ↑", "psnr` ↑", "apd_mesh` ↓", "akd_l1_mesh68` ↓", "aed_mean_abs` ↓", "fd_lite0` ↓")
+    header = "| method | " + " | ".join(f"`{column}" for column in columns) + " |"
     text = (reports["lite-same"] / "report.md").read_text()
     assert header in text and "sha256" in text and "Driven absolutely" in text
-    assert "| method | `csim` ↑ | `apd_mesh` ↓ | `aed_mean_abs` ↓ | `fd_lite0` ↓ |" in (
-        reports["lite-cross"] / "report.md"
-    ).read_text()
+    assert (
+        "| method | `csim` ↑ | `apd_mesh` ↓ | `aed_mean_abs` ↓ | `fd_lite0` ↓ |"
+        in (reports["lite-cross"] / "report.md").read_text()
+    )
 
 
 def test_a_clip_without_a_face_is_named(data: Path, tmp_path: Path, clip_writer) -> None:
@@ -212,6 +221,3 @@ def test_what_is_no_report_is_refused(reports: dict[str, Path], tmp_path: Path) 
     (tmp_path / "new.json").write_text(json.dumps(good | {"version": 9}))
     with pytest.raises(MediaError, match="version 9"):
         Report.load(tmp_path / "new.json")
-    report = Report.load(reports["lite-same"] / "report.json")
-    replace(report, figures=tuple(random.Random(0).sample(report.figures, len(report.figures)))).save(tmp_path / "r.json")
-    assert {figure.definition.name for figure in Report.load(tmp_path / "r.json").figures} <= DEFINITIONS.keys()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MmfaError
-from . import animate, edit, prepare, train, vae
+from . import animate, edit, evaluate, prepare, train, vae
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mmfa {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (animate, edit, vae, prepare, train):
+    for module in (animate, edit, vae, prepare, train, evaluate):
         module.add_parser(commands)
     return parser
 

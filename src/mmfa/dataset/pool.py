@@ -69,10 +69,10 @@ def _start_worker(extractor: Extractor) -> None:
     _worker = extractor
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A worker would wait for ever for work from a main process that was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None

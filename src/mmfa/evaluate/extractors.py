@@ -74,14 +74,18 @@ class FaceMeasures:
 
 
 class FaceMeasurer:
-    """Measure faces in streams of square frames. Networks that are absent are skipped; `definitions.unavailable` names them."""
+    """Measure faces in streams of square frames. Networks that are absent are skipped; `definitions.unavailable` names them.
 
-    def __init__(self, *, batch: int = 8, device: str = "cpu") -> None:
+    Without `faceres` the second identity network is left out even where its weights are.
+    """
+
+    def __init__(self, *, batch: int = 8, device: str = "cpu", faceres: bool = True) -> None:
         self.batch, self.device = batch, torch.device(device)
         self.detector = FaceDetector().to(self.device)
         self.landmarker = FaceLandmarker().to(self.device)
         self._identity = None if missing_dlib() else identity.IdentityNet().to(self.device)
-        self._faceres = None if missing_faceres() else face_features.FaceFeatures().to(self.device)
+        wanted = faceres and not missing_faceres()
+        self._faceres = face_features.FaceFeatures().to(self.device) if wanted else None
 
     def measure(self, frames: Iterable[Array]) -> FaceMeasures:
         """All of `stream`, in one: about 12 kB a frame. Raises MediaError for no frames or unusable ones."""

@@ -1,0 +1,178 @@
+"""From the measures of all clips to figures: a value, its interval over clips, and how many frames are in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import matrix_to_euler
+from ..priors.groups import eye_opening, mouth_opening
+from .bootstrap import Interval, Values, bootstrap, correlation
+from .cache import version_of
+from .compare import face_errors
+from .definitions import DEFINITIONS, Definition
+from .extractors import FaceMeasures
+from .frechet import FeatureStatistics, frechet_distance
+from .lpips import missing_lpips
+from .measure import Generated
+from .metrics import centred_pairs
+from .protocol import Protocol, Task, meaningless, reference_of
+
+FOLLOWED = ("yaw_r", "mouth_r", "eye_r")
+"""Correlations: of the whole set, from what is measured on each side of every frame."""
+_FRECHET = ("fid", "fd_lite0")
+_FRECHET_DRAWS = 200
+_LARGEST_RESAMPLED = 512
+_ENDS = {"flicker": 1, "jitter": 2, "jitter_excess": 2}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of a report.
+
+    reference: what the generated frames are compared with. version: of the extractor, None for pixels. low, high: the 95 %
+    interval over clips, NaN where there is none. frames: with a value; missed: without one, because no face was found (the first
+    and last frames that a temporal metric can't have don't count). clips: with at least one frame that has a value.
+    """
+
+    definition: Definition
+    reference: str
+    version: str | None
+    value: float
+    low: float
+    high: float
+    frames: int
+    clips: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """The frames of one task. values: (T,) of each metric of one frame. followed: (T,2), generated and driving, of each of
+    `FOLLOWED`. features, references: (T,D) of both sides of the Frechet distance. missed_*: frames without a face."""
+
+    task: Task
+    values: dict[str, Tensor]
+    followed: dict[str, Tensor]
+    features: Tensor
+    references: Tensor
+    missed_generated: int
+    missed_driving: int
+
+    def mean(self, metric: str) -> float:
+        """Over the frames of the clip that have a value; NaN when none has."""
+        return float(self.values[metric].nanmean())
+
+
+@dataclass
+class FrechetDraws:
+    """The Frechet distance of rows (N,2D), generated and reference features side by side, remembering what it said."""
+
+    values: list[float] = field(default_factory=list)
+
+    def __call__(self, rows: Values) -> float:
+        generated, reference = torch.from_numpy(rows).chunk(2, dim=1)
+        if len(rows) < 2:
+            return math.nan
+        self.values.append(frechet_distance(FeatureStatistics.of(generated), FeatureStatistics.of(reference)))
+        return self.values[-1]
+
+
+def clip_table(
+    task: Task, generated: Generated, driving: FaceMeasures, *, source: FaceMeasures | None, source_features: Tensor | None
+) -> ClipTable:
+    """The frame-by-frame figures of one task. driving: the frames that are measured; source: across identities only."""
+    errors = face_errors(generated.faces, driving, source=source)
+    values = {item.name: getattr(errors, item.name) for item in fields(errors)}
+    if generated.pairs is not None:
+        perceptual = "lpips_lite0" if missing_lpips() else "lpips"
+        pairs = generated.pairs
+        values |= {"psnr": pairs.psnr, "ssim": pairs.ssim, "flicker": pairs.flicker, "sharpness": pairs.sharpness}
+        values[perceptual] = pairs.perceptual
+        references = pairs.driving_features
+    else:
+        assert source_features is not None
+        references = source_features.expand(len(generated.features), -1)
+    return ClipTable(
+        task=task,
+        values={
+            name: row
+            for name, row in values.items()
+            if len(row) and not meaningless(name, protocol=task.protocol, stride=task.stride)
+        },
+        followed={
+            name: torch.stack([one, other], 1)
+            for name, one, other in zip(FOLLOWED, _attributes(generated.faces), _attributes(driving), strict=True)
+        },
+        features=generated.features,
+        references=references,
+        missed_generated=int((~generated.faces.found).sum()),
+        missed_driving=int((~driving.found).sum()),
+    )
+
+
+def figures_of(tables: Sequence[ClipTable], *, protocol: Protocol, frechet: str, seed: int) -> list[Figure]:
+    """Every figure that has a meaning in the protocol and could be measured, in the order of `DEFINITIONS`."""
+    groups = np.concatenate([np.full(table.task.frames, number) for number, table in enumerate(tables)])
+    figures = []
+    for name, definition in DEFINITIONS.items():
+        if name == frechet:
+            interval = _frechet(tables, groups, seed=seed)
+            absent = 0
+        elif name in FOLLOWED:
+            pairs = torch.cat([table.followed[name] for table in tables])
+            centred = centred_pairs(pairs[:, 0], pairs[:, 1], torch.from_numpy(groups)).numpy()
+            interval = bootstrap(centred, groups=groups, statistic=correlation, seed=seed)
+            absent = 0
+        elif name in tables[0].values:
+            rows = torch.cat([table.values[name] for table in tables]).double().numpy()
+            interval = bootstrap(rows, groups=groups, seed=seed)
+            absent = sum(min(_ENDS.get(name, 0), table.task.frames) for table in tables)
+        else:
+            continue
+        missed = len(groups) - interval.count - absent
+        figures.append(_figure(definition, interval, reference=reference_of(protocol, name), missed=missed))
+    return figures
+
+
+def rounded(value: float) -> float:
+    """Six significant digits: what lies below differs between machines."""
+    return float(f"{value:.6g}")
+
+
+def _figure(definition: Definition, interval: Interval, *, reference: str, missed: int) -> Figure:
+    return Figure(
+        definition=definition,
+        reference=reference,
+        version=version_of(definition.extractor),
+        value=rounded(interval.value),
+        low=rounded(interval.low),
+        high=rounded(interval.high),
+        frames=interval.count,
+        clips=interval.groups,
+        missed=missed,
+    )
+
+
+def _frechet(tables: Iterable[ClipTable], groups: Values, *, seed: int) -> Interval:
+    """The interval is moved so that the mean of the draws is the value: a set that holds clips twice is less varied than the
+    whole, which makes each draw larger. Features too many to resample have no interval."""
+    rows = torch.cat([torch.cat([table.features, table.references], 1) for table in tables]).double().numpy()
+    draws = FrechetDraws()
+    if rows.shape[1] > 2 * _LARGEST_RESAMPLED:
+        return Interval(draws(rows), math.nan, math.nan, len(np.unique(groups)), len(rows))
+    plain = bootstrap(rows, groups=groups, statistic=draws, samples=_FRECHET_DRAWS, seed=seed)
+    if len(draws.values) < 2:
+        return plain
+    shift = plain.value - float(np.mean(draws.values[1:]))
+    return Interval(plain.value, max(0.0, plain.low + shift), plain.high + shift, plain.groups, plain.count)
+
+
+def _attributes(faces: FaceMeasures) -> tuple[Tensor, Tensor, Tensor]:
+    """Yaw, mouth and eye opening (T,), in the order of `FOLLOWED`."""
+    return matrix_to_euler(faces.rotation.double())[1], mouth_opening(faces.points), eye_opening(faces.points)

@@ -1,0 +1,130 @@
+"""What is evaluated: one of our models, or copying the source. Clips of other models are `mmfa.evaluate.predictions`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from ..animate import Animator
+from ..errors import FaceError, ModelError
+from ..media.image import Array
+from ..weights import from_pretrained
+from .cache import animating_state
+from .protocol import Task
+
+
+class Subject(Protocol):
+    """Something that generates clips. It travels to other processes, so it holds no network."""
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+
+    @property
+    def kind(self) -> str:
+        """model, predictions or copy-source."""
+
+    def sha256(self, tasks: Sequence[Task]) -> str | None:
+        """Of the weights, or of all the frames that were given; None when there is nothing to tell apart."""
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Raise MmfaError, before long work, when it can't generate `tasks`."""
+
+    def key(self, task: Task) -> list[str]:
+        """All that the generated frames depend on, besides the task's own files, as hashes."""
+
+    def frames(self, task: Task) -> Iterator[Array]:
+        """The `task.frames` generated frames (S,S,3) uint8 that are measured, in order."""
+
+    def remarks(self, tasks: Sequence[Task]) -> list[str]:
+        """What a reader of the figures has to know."""
+
+
+@dataclass(frozen=True)
+class CopySource:
+    """Every output is the source: what a model that animates nothing scores."""
+
+    name: str = "copy-source"
+    kind: str = "copy-source"
+
+    def sha256(self, tasks: Sequence[Task]) -> str | None:
+        return None
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Always possible."""
+
+    def key(self, task: Task) -> list[str]:
+        return [self.name]
+
+    def frames(self, task: Task) -> Iterator[Array]:
+        source = next(task.source.read())
+        for _ in range(task.frames):
+            yield source
+
+    def remarks(self, tasks: Sequence[Task]) -> list[str]:
+        return []
+
+
+@dataclass(frozen=True)
+class Model:
+    """A shipped model by name, or one in a folder, driven absolutely (eq. 5), with no crop and nothing pasted back."""
+
+    model: str
+    kind: str = "model"
+
+    @property
+    def name(self) -> str:
+        return _folder(self.model).resolve().name
+
+    def sha256(self, tasks: Sequence[Task] = ()) -> str:
+        """Of the file of weights."""
+        with (_folder(self.model) / "model.safetensors").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Raises ModelError: unknown, damaged, or with weights that are not numbers."""
+        network = from_pretrained(self.model)
+        if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values() if tensor.is_floating_point()):
+            raise ModelError(f"The model {self.model} has weights that are not numbers; its training went wrong.")
+
+    def key(self, task: Task) -> list[str]:
+        config = (_folder(self.model) / "config.json").read_text(encoding="utf-8")
+        return [self.sha256(), config, *animating_state()]
+
+    def frames(self, task: Task) -> Iterator[Array]:
+        """Every frame of the driving clip is tracked, as a user's would be; the measured ones are rendered."""
+        animator = _animator(self.model, self.sha256())
+        try:
+            animator.set_source(next(task.source.read()), crop=False)
+        except FaceError as error:
+            raise FaceError(
+                f"No face found in the first frame of {task.source.path}, which is the source; leave the clip out."
+            ) from error
+        motion = animator.motion_of(task.driving.read(), crop=False).motion
+        measured = torch.arange(task.start, task.driving.frames, task.stride)
+        yield from animator.render(motion[measured], paste_back=False)
+
+    def remarks(self, tasks: Sequence[Task]) -> list[str]:
+        size = from_pretrained(self.model).params.size
+        others = sorted({task.driving.size for task in tasks} - {size})
+        said = ["Driven absolutely: rotation, scale, translation and expression are the driving frame's own."]
+        if others:
+            said.append(f"The model's {size} px frames were resized to the clips' {', '.join(map(str, others))} px.")
+        return said
+
+
+@lru_cache(maxsize=1)
+def _animator(model: str, sha256: str) -> Animator:
+    """Loaded once in each process, and again when the file has changed."""
+    return Animator.from_pretrained(model, device="cpu")
+
+
+def _folder(model: str) -> Path:
+    return Path(model) if Path(model).is_dir() else Path(str(files("mmfa") / "models" / model))
