@@ -36,6 +36,15 @@ def test_known_pose_is_recovered() -> None:
     torch.testing.assert_close(normalise(points, pose), VERTICES.expand(5, -1, -1), atol=1e-4, rtol=0)
 
 
+def test_an_open_jaw_and_raised_cheeks_do_not_change_the_pose() -> None:
+    moved = VERTICES.clone()
+    moved[[136, 365]] += torch.tensor([0.0, 0.2, 0.1])
+    moved[[205, 425]] += torch.tensor([0.0, -0.1, -0.05])
+    still, open_ = head_pose(VERTICES[None]), head_pose(moved[None])
+    for name in ("rotation", "scale", "translation"):
+        torch.testing.assert_close(getattr(open_, name), getattr(still, name), atol=1e-6, rtol=0)
+
+
 def test_rotation_is_proper_even_for_a_mirrored_face() -> None:
     mirrored = VERTICES[None] * torch.tensor([-1.0, 1.0, 1.0])
     rotation = head_pose(mirrored).rotation

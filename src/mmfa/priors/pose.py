@@ -14,6 +14,7 @@ from torch import Tensor
 from mmfa.errors import ModelError
 
 VERTICES = 468
+_MOVED_BY_EXPRESSION = (136, 365, 205, 425)  # on the jaw and the cheeks
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,17 @@ def template() -> tuple[Tensor, Tensor]:
 
 
 def head_pose(points: Tensor) -> HeadPose:
-    """Pose of landmarks (B,N>=468,3) in grid coordinates; only the first 468 are used. Differentiable."""
+    """Pose of landmarks (B,N>=468,3) in grid coordinates; only the first 468 are used. Differentiable.
+
+    Of MediaPipe's 33 weighted vertices the four on jaw and cheeks are left out: with them the head seems to grow by 5 %
+    of the mouth's opening, a leak of the expression into the scale. The origin stays the centroid of all 33.
+    """
     if points.dim() != 3 or points.shape[1] < VERTICES or points.shape[2] != 3:
         raise ValueError(f"points must be (B, N >= {VERTICES}, 3), got {tuple(points.shape)}")
-    vertices, weights = (tensor.to(points) for tensor in template())
+    vertices, weights = (tensor.to(points) for tensor in _rigid_template())
     points = points[:, :VERTICES]
+    anchor = weights @ vertices
+    vertices = vertices - anchor
     centre = torch.einsum("n,bni->bi", weights, points)
     covariance = torch.einsum("n,bni,nj->bij", weights, points - centre[:, None], vertices)
     u, singular, vh = torch.linalg.svd(covariance)
@@ -56,7 +63,17 @@ def head_pose(points: Tensor) -> HeadPose:
     signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
     rotation = (u * signs[:, None]) @ vh
     scale = (singular * signs).sum(1, keepdim=True) / torch.einsum("n,ni->", weights, vertices**2)
-    return HeadPose(rotation, scale, centre * centre.new_tensor([1.0, 1.0, 0.0]), centre)
+    offset = centre - scale * (rotation @ anchor)
+    return HeadPose(rotation, scale, offset * offset.new_tensor([1.0, 1.0, 0.0]), offset)
+
+
+@lru_cache(maxsize=1)
+def _rigid_template() -> tuple[Tensor, Tensor]:
+    """The template, and weights of the vertices that no expression moves."""
+    vertices, weights = template()
+    weights = weights.clone()
+    weights[list(_MOVED_BY_EXPRESSION)] = 0
+    return vertices, weights / weights.sum()
 
 
 def normalise(points: Tensor, pose: HeadPose) -> Tensor:
