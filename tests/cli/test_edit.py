@@ -231,3 +231,21 @@ def test_what_does_not_fit_together(clip_file, driving, portrait, tmp_path, caps
         assert word in message, message
     assert "canonical faces are a picture" in refused(capsys, "canonical", portrait, "-o", video)
     assert not picture.exists() and not video.exists()
+
+
+def test_an_expression_is_set_by_name(own, portrait, tmp_path, monkeypatch) -> None:
+    seen = []
+
+    def render(self, motion, **kwargs):
+        seen.append(motion)
+        yield np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(Animator, "render", render)
+    assert run("edit", portrait, "-o", tmp_path / "smile.png", "--set", "smile=1") == 0
+    moved = (seen[0].expression - own.expression).norm() / own.expression.norm()
+    assert float(moved) > 0.01 and torch.equal(seen[0].rotation, own.rotation)
+
+
+def test_a_direction_that_does_not_exist(portrait, tmp_path, capsys) -> None:
+    assert "smile" in refused(capsys, "edit", portrait, "-o", tmp_path / "out.png", "--set", "smlie=1")
+    assert "smile=0.8" in refused(capsys, "edit", portrait, "-o", tmp_path / "out.png", "--set", "smile")

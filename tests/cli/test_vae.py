@@ -10,7 +10,7 @@ from PIL import Image
 
 import mmfa
 from mmfa.animate import Animator
-from mmfa.cli import vae
+from mmfa.cli import common, vae
 from mmfa.errors import MmfaError
 from mmfa.expressions import NAMES, ExpressionSpace
 from mmfa.media.image import Array, read_image
@@ -57,7 +57,7 @@ def test_interpolation_sheet_ends_at_its_waypoints(portrait, carphone, animator,
     run("interpolate", portrait, *way, "--steps", 2, "-o", out, "--quiet")
     first, second = tiles(read_image(out), 3, 2)
     own = animator.source.face.motion.to("cpu")
-    assert np.array_equal(first[0], next(animator.render(own, paste_back=False)))
+    assert difference(first[0], next(animator.render(own, paste_back=False))) < 0.05  # rendered in another batch
     assert difference(first[-1], second[0]) < 0.5  # the waypoint, at the end of one row and the start of the next
     halfway, whole = difference(first[0], first[1]), difference(first[0], first[2])
     assert 0 < halfway < whole
@@ -138,7 +138,7 @@ def test_a_vae_of_other_weights_is_refused(portrait, tmp_path) -> None:
 
 
 def test_the_help_names_all_directions() -> None:
-    assert vae._DIRECTIONS == ", ".join(NAMES)
+    assert common.DIRECTIONS == ", ".join(NAMES)
 
 
 def test_train_vae_without_a_config(tmp_path) -> None:

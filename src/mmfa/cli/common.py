@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError, MediaError
+
 if TYPE_CHECKING:
-    from ..animate import SourcePhoto
+    from ..animate import Animator, SourcePhoto
+    from ..media.image import Array
+    from ..motion import Motion
+
+DIRECTIONS = "jaw_open, smile, blink_left, blink_right, brow_raise, gaze_x, gaze_y"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -41,3 +49,74 @@ def say_which_face(options: argparse.Namespace, path: Path, photo: SourcePhoto) 
     """Name the choice when a photo shows several faces."""
     if photo.faces > 1:
         say(options, f"{path} shows {photo.faces} faces; took number {options.face} by size (choose with --face).")
+
+
+def add_set(parser: argparse.ArgumentParser, text: str) -> None:
+    """``--set NAME=F``, repeatable: expressions by name."""
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=F", help=f"{text}; 1 is a strong one; of {DIRECTIONS}; repeatable"
+    )
+
+
+def set_values(words: list[str]) -> dict[str, float]:
+    """What ``--set`` names, and how far to go."""
+    values: dict[str, float] = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        try:
+            values[name] = float(number)
+        except ValueError as error:
+            raise ConfigError(f"--set {word!r} isn't understood: write a name and a number, such as smile=0.8.") from error
+    return values
+
+
+def is_video(output: Path) -> bool:
+    """Whether an output is a video, by its suffix."""
+    from ..media.video import VIDEO_SUFFIXES
+
+    return output.suffix.lower() in VIDEO_SUFFIXES
+
+
+def check_picture_or_video(output: Path) -> None:
+    """Raise MediaError before the work when neither a picture nor a video can be written at `output`."""
+    from ..media.files import check_output
+    from ..media.image import IMAGE_SUFFIXES
+
+    if not is_video(output) and output.suffix.lower() not in IMAGE_SUFFIXES:
+        raise MediaError(f"{output} has an unknown suffix; use .png or .jpg for a picture, .mp4 for a video.")
+    check_output(output)
+
+
+def set_source(animator: Animator, path: Path, options: argparse.Namespace) -> Motion:
+    """Make `path` the animator's source, as the options say; its own motion."""
+    photo = animator.set_source(path, face=options.face, crop=not options.no_crop)
+    say_which_face(options, path, photo)
+    return photo.face.motion.to("cpu")
+
+
+def single_motion(animator: Animator, text: str, options: argparse.Namespace, *, option: str) -> Motion:
+    """The one motion that a photo, a motion file or ``VIDEO@SECONDS`` shows."""
+    path, at, moment = text.rpartition("@")
+    if at and not Path(text).exists():
+        return animator.motion_at(path, seconds(moment, option=option), crop=not options.no_crop)
+    motion = animator.motion_from(text, crop=not options.no_crop).motion
+    if len(motion) != 1:
+        raise ConfigError(f"{text} has {len(motion)} frames; say which one, as {text}@SECONDS.")
+    return motion
+
+
+def seconds(text: str, *, option: str) -> float:
+    """A finite number of seconds, or ConfigError that names the option."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(float(text)):
+            return float(text)
+    raise ConfigError(f"{option}: {text!r} is no number of seconds.")
+
+
+def write_picture(options: argparse.Namespace, image: Array) -> None:
+    """Write to ``--output``, marked as synthetic, and say so."""
+    from ..media.image import write_image
+    from ..provenance import SYNTHETIC
+
+    write_image(options.output, image, note=SYNTHETIC)
+    say(options, f"{options.output}: {image.shape[1]} x {image.shape[0]} pixels.")

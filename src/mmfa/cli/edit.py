@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import re
 import sys
 import warnings
@@ -14,7 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MediaError
-from .common import add_common, add_model, say, say_which_face
+from .common import (
+    add_common,
+    add_model,
+    add_set,
+    check_picture_or_video,
+    is_video,
+    say,
+    seconds,
+    set_source,
+    set_values,
+    single_motion,
+    write_picture,
+)
 
 if TYPE_CHECKING:
     from ..animate import Animator
@@ -45,6 +56,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     edit.add_argument(
         "--expression", metavar="neutral|FILE|VIDEO@SECONDS", help="neutral, or that of a photo, a motion file, a video's frame"
     )
+    add_set(edit, "move the expression along a named direction")
     edit.add_argument("--at", metavar="START:END", help="seconds in which the values hold, eased at both ends; default: all")
     edit.add_argument("--mode", default="absolute", metavar="MODE", help="absolute (default), relative, or rotation=relative,...")
     edit.add_argument("--turntable", action="store_true", help="yaw, pitch and roll sweeps; with a picture as OUT a grid")
@@ -95,26 +107,31 @@ def range_warnings() -> Iterator[None]:
 def _edit(options: argparse.Namespace) -> None:
     from ..animate import Animator
     from ..edit import parse_attributes, take, turntable
+    from ..expressions import ExpressionSpace
 
+    values = set_values(options.set)
     attributes = parse_attributes(options.take or "rotation,scale,translation,expression")
     is_clip = _check_edit(options)
     with range_warnings():
         amplitude, edit, span = amplitude_of(options), _sliders(options), _span(options.at)
     animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
-    motion = _source(animator, options.source, options)
+    motion = set_source(animator, options.source, options)
     if options.driving is not None:
         motion = take(motion, _driving(animator, options), attributes)
+    if options.set:
+        space = ExpressionSpace.load(options.model, model=animator.model)
+        motion = replace(motion, expression=space.set(motion.expression, values))
     motion = replace(edit, expression=_expression(animator, options)).apply(motion, span=span)
-    if options.turntable and _is_video(options.output):
+    if options.turntable and is_video(options.output):
         motion = turntable(motion)
-    if _is_video(options.output):
+    if is_video(options.output):
         sound = options.driving if is_clip and not _is_motion_file(options.driving) else None
         animator.write(motion, options.output, sound=sound, amplitude=amplitude)
-        _report(options, f"{len(motion)} frames.")
+        say(options, f"{options.output}: {len(motion)} frames.")
     elif options.turntable:
-        _write_picture(options, _grid(animator, motion, amplitude))
+        write_picture(options, _grid(animator, motion, amplitude))
     else:
-        _write_picture(options, next(animator.render(motion, amplitude=amplitude)))
+        write_picture(options, next(animator.render(motion, amplitude=amplitude)))
 
 
 def _grid(animator: Animator, motion: Motion, amplitude: Amplitude | None) -> Array:
@@ -133,17 +150,17 @@ def _canonical(options: argparse.Namespace) -> None:
 
     for path in options.sources:
         check_input(path)
-    _check_output(options.output)
-    if _is_video(options.output):
+    check_picture_or_video(options.output)
+    if is_video(options.output):
         raise MediaError(f"{options.output}: canonical faces are a picture; name one, such as .png.")
     animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
     photos, faces = [], []
     for path in options.sources:
-        motion = canonical_motion(_source(animator, path, options))
+        motion = canonical_motion(set_source(animator, path, options))
         assert animator.source is not None
         photos.append(crop(animator.source.image, animator.source.box, size=animator.size))
         faces.append(next(animator.render(motion, paste_back=False)))
-    _write_picture(options, contact_sheet([photos, faces]))
+    write_picture(options, contact_sheet([photos, faces]))
 
 
 def _check_edit(options: argparse.Namespace) -> bool:
@@ -155,7 +172,7 @@ def _check_edit(options: argparse.Namespace) -> bool:
         raise ConfigError("--take and --mode say what to take from a driver; name it with --from.")
     relative = "relative" in parse_modes(options.mode).values()
     check_input(options.source)
-    _check_output(options.output)
+    check_picture_or_video(options.output)
     is_clip = options.driving is not None and _is_clip(check_input(options.driving))
     if not is_clip and relative:
         raise ConfigError(f"{options.driving} is one picture, and relative motion needs a clip; leave out --mode.")
@@ -163,7 +180,7 @@ def _check_edit(options: argparse.Namespace) -> bool:
         raise ConfigError("--at is a time range of a clip; name a driving video with --from.")
     if is_clip and options.turntable:
         raise ConfigError("A turntable shows one pose; take an expression with --expression VIDEO@SECONDS, not a clip.")
-    if not options.turntable and is_clip != _is_video(options.output):
+    if not options.turntable and is_clip != is_video(options.output):
         kind = "a video: name one, such as OUT.mp4" if is_clip else "a picture: name one, such as OUT.png"
         raise MediaError(f"{options.output}: what comes out is {kind}.")
     return is_clip
@@ -185,27 +202,6 @@ def _is_clip(path: Path) -> bool:
 
 def _is_motion_file(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors"
-
-
-def _is_video(output: Path) -> bool:
-    from ..media.video import VIDEO_SUFFIXES
-
-    return output.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _check_output(output: Path) -> None:
-    from ..media.files import check_output
-    from ..media.image import IMAGE_SUFFIXES
-
-    if not _is_video(output) and output.suffix.lower() not in IMAGE_SUFFIXES:
-        raise MediaError(f"{output} has an unknown suffix; use .png or .jpg for a picture, .mp4 for a video.")
-    check_output(output)
-
-
-def _source(animator: Animator, path: Path, options: argparse.Namespace) -> Motion:
-    photo = animator.set_source(path, face=options.face, crop=not options.no_crop)
-    say_which_face(options, path, photo)
-    return photo.face.motion.to("cpu")
 
 
 def _driving(animator: Animator, options: argparse.Namespace) -> Motion:
@@ -234,13 +230,7 @@ def _expression(animator: Animator, options: argparse.Namespace) -> Any:
     text = options.expression
     if text is None or text == "neutral":
         return text
-    path, at, seconds = text.rpartition("@")
-    if at and not Path(text).exists():
-        return animator.motion_at(path, _seconds(seconds, option="--expression"), crop=not options.no_crop)
-    motion = animator.motion_from(text, crop=not options.no_crop).motion
-    if len(motion) != 1:
-        raise ConfigError(f"{text} has {len(motion)} frames; say which one, as {text}@SECONDS.")
-    return motion
+    return single_motion(animator, text, options, option="--expression")
 
 
 def _span(text: str | None) -> Span | None:
@@ -251,24 +241,5 @@ def _span(text: str | None) -> Span | None:
     match = re.fullmatch(r"([^:]*):([^:]*)", text)
     if match is None or text == ":":
         raise ConfigError(f"The time range {text!r} isn't understood: write it as START:END in seconds, such as 1.5:3.")
-    start, end = (None if not part else _seconds(part, option="--at") for part in match.groups())
+    start, end = (None if not part else seconds(part, option="--at") for part in match.groups())
     return Span(start=start, end=end)
-
-
-def _seconds(text: str, *, option: str) -> float:
-    with contextlib.suppress(ValueError):
-        if math.isfinite(float(text)):
-            return float(text)
-    raise ConfigError(f"{option}: {text!r} is no number of seconds.")
-
-
-def _write_picture(options: argparse.Namespace, image: Array) -> None:
-    from ..media.image import write_image
-    from ..provenance import SYNTHETIC
-
-    write_image(options.output, image, note=SYNTHETIC)
-    _report(options, f"{image.shape[1]} x {image.shape[0]} pixels.")
-
-
-def _report(options: argparse.Namespace, text: str) -> None:
-    say(options, f"{options.output}: {text}")

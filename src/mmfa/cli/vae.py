@@ -9,15 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, MediaError
-from .common import add_common, add_model, say
+from ..errors import ConfigError
+from .common import (
+    add_common,
+    add_model,
+    add_set,
+    check_picture_or_video,
+    is_video,
+    say,
+    set_source,
+    set_values,
+    single_motion,
+    write_picture,
+)
 
 if TYPE_CHECKING:
     from ..animate import Animator
     from ..expressions import ExpressionSpace
     from ..motion import Motion
 
-_DIRECTIONS = "jaw_open, smile, blink_left, blink_right, brow_raise, gaze_x, gaze_y"
 _LARGEST_SHEET = 400
 
 
@@ -36,7 +46,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     interpolate.add_argument("--to", dest="last", required=True, metavar="B", help="where to")
     interpolate.add_argument("--steps", type=int, metavar="N", help="frames from waypoint to waypoint; default: 6, video 25")
     interpolate.add_argument("--pose", choices=("keep", "A", "B"), default="keep", help="the source's (default), or a waypoint's")
-    _add_set(interpolate, "move B along a named direction before")
+    add_set(interpolate, "move B along a named direction before")
     _add_output(interpolate, "a sheet, one row from waypoint to waypoint, or a video")
 
     sample = commands.add_parser("sample", help="expressions that nobody made, drawn from the expression VAE")
@@ -45,7 +55,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     sample.add_argument("--seconds", type=float, metavar="F", help="length of a video, a loop; default: 6")
     sample.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed draws the same; default: 0")
     sample.add_argument("--temperature", type=float, default=1.0, metavar="F", help="below 1 tamer, up to 2; default: 1")
-    _add_set(sample, "move every expression along a named direction")
+    add_set(sample, "move every expression along a named direction")
     _add_output(sample, "a sheet, or a video that wanders from expression to expression")
 
     for parser, run in ((interpolate, _interpolate), (sample, _sample)):
@@ -53,12 +63,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         add_model(parser)
         add_common(parser)
         parser.set_defaults(run=run)
-
-
-def _add_set(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=F", help=f"{text}; 1 is a strong one; of {_DIRECTIONS}; repeatable"
-    )
 
 
 def _add_output(parser: argparse.ArgumentParser, text: str) -> None:
@@ -84,15 +88,14 @@ def _train_vae(options: argparse.Namespace) -> None:
 def _interpolate(options: argparse.Namespace) -> None:
     from ..animate import DEFAULT_FPS
     from ..expressions import interpolate_motions
-    from .edit import _is_video
 
-    values = _values(options.set)
-    is_video = _is_video(options.output)
-    steps = (25 if is_video else 6) if options.steps is None else options.steps
+    values = set_values(options.set)
+    to_video = is_video(options.output)
+    steps = (25 if to_video else 6) if options.steps is None else options.steps
     names = [options.first, *options.via, options.last]
     if not 1 <= steps <= 10_000:
         raise ConfigError(f"--steps lies between 1 and 10000, not {steps}.")
-    if not is_video and steps * (len(names) - 1) > _LARGEST_SHEET:
+    if not to_video and steps * (len(names) - 1) > _LARGEST_SHEET:
         raise ConfigError(f"A sheet of {steps * (len(names) - 1)} pictures is too large; write a video, or take fewer --steps.")
     animator, space, own = _ready(options)
     waypoints = [_waypoint(animator, own, text, options) for text in names]
@@ -100,7 +103,7 @@ def _interpolate(options: argparse.Namespace) -> None:
     last = waypoints[-1]
     waypoints[-1] = replace(last, expression=space.set(last.expression, values))
     path = replace(interpolate_motions(space, waypoints, steps=steps, pose=poses[options.pose]), fps=DEFAULT_FPS)
-    if is_video:
+    if to_video:
         _write_video(animator, path, options)
     else:
         starts = range(0, len(path) - 1, steps)
@@ -111,13 +114,12 @@ def _sample(options: argparse.Namespace) -> None:
     import torch
 
     from ..animate import DEFAULT_FPS
-    from .edit import _is_video
 
-    values = _values(options.set)
-    is_video = _is_video(options.output)
-    if is_video and options.n is not None:
+    values = set_values(options.set)
+    to_video = is_video(options.output)
+    if to_video and options.n is not None:
         raise ConfigError("--n counts the faces of a picture; a video has --seconds.")
-    if not is_video and options.seconds is not None:
+    if not to_video and options.seconds is not None:
         raise ConfigError("--seconds is the length of a video; a picture has --n.")
     count, seconds = 9 if options.n is None else options.n, 6.0 if options.seconds is None else options.seconds
     if not 1 <= count <= _LARGEST_SHEET:
@@ -128,13 +130,13 @@ def _sample(options: argparse.Namespace) -> None:
         raise ConfigError(f"--seed is a number from 0, not {options.seed}.")
     animator, space, own = _ready(options)
     generator = torch.Generator().manual_seed(options.seed)
-    if is_video:
+    if to_video:
         frames = round(seconds * DEFAULT_FPS)
         drawn = space.walk(frames, fps=DEFAULT_FPS, generator=generator, temperature=options.temperature)
     else:
         drawn = space.sample(count, generator, temperature=options.temperature)
     motion = replace(own.expand(len(drawn)), expression=space.set(drawn, values), fps=DEFAULT_FPS)
-    if is_video:
+    if to_video:
         _write_video(animator, motion, options)
     else:
         columns = math.ceil(math.sqrt(count))
@@ -146,43 +148,23 @@ def _ready(options: argparse.Namespace) -> tuple[Animator, ExpressionSpace, Moti
     from ..animate import Animator
     from ..expressions import ExpressionSpace
     from ..media.files import check_input
-    from .edit import _check_output, _source
 
     check_input(options.source)
-    _check_output(options.output)
+    check_picture_or_video(options.output)
     animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
     space = ExpressionSpace.load(options.model, model=animator.model)
-    return animator, space, _source(animator, options.source, options)
+    return animator, space, set_source(animator, options.source, options)
 
 
 def _waypoint(animator: Animator, own: Motion, text: str, options: argparse.Namespace) -> Motion:
     """One motion by what the user calls it."""
     from ..edit import neutralise
-    from .edit import _seconds
 
     if text == "source":
         return own
     if text == "neutral":
         return neutralise(own)
-    path, at, seconds = text.rpartition("@")
-    if at and not Path(text).exists():
-        return animator.motion_at(path, _seconds(seconds, option=text), crop=not options.no_crop)
-    motion = animator.motion_from(text, crop=not options.no_crop).motion
-    if len(motion) != 1:
-        raise MediaError(f"{text} has {len(motion)} frames; say which one, as {text}@SECONDS.")
-    return motion
-
-
-def _values(words: list[str]) -> dict[str, float]:
-    """Named directions and how far to go along them."""
-    values: dict[str, float] = {}
-    for word in words:
-        name, _, number = word.partition("=")
-        try:
-            values[name] = float(number)
-        except ValueError as error:
-            raise ConfigError(f"--set {word!r} isn't understood: write a name and a number, such as smile=0.8.") from error
-    return values
+    return single_motion(animator, text, options, option=text)
 
 
 def _write_video(animator: Animator, motion: Motion, options: argparse.Namespace) -> None:
@@ -192,7 +174,6 @@ def _write_video(animator: Animator, motion: Motion, options: argparse.Namespace
 
 def _write_sheet(animator: Animator, motion: Motion, rows: list[range], options: argparse.Namespace) -> None:
     from ..media.image import contact_sheet
-    from .edit import _write_picture
 
     faces = list(animator.render(motion, paste_back=False))
-    _write_picture(options, contact_sheet([[faces[i] for i in row] for row in rows]))
+    write_picture(options, contact_sheet([[faces[i] for i in row] for row in rows]))
