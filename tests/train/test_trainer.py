@@ -1,5 +1,6 @@
 """The config file, the clips and the training loop, with the tiny model on two short clips."""
 
+import errno
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -119,6 +120,32 @@ def test_output_that_is_a_file(tmp_path, config) -> None:
     with pytest.raises(ConfigError, match="cannot be made"):
         Trainer(config, quiet=True)
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_one_clip_of_one_person_is_enough(config, clips, tmp_path) -> None:
+    trained(replace(config, data=str(clips / "one"), cache=str(tmp_path / "cache")), until=1)
+    assert logged(config)[0]["pixel"] > 0
+
+
+def test_another_split_and_an_index_of_another_version(config, tmp_path) -> None:
+    with pytest.raises(MediaError, match="no clip in the split 'test'"):
+        Trainer(replace(config, split="test"), quiet=True)
+    (tmp_path / "index.jsonl").write_text('{"format": "mmfa-dataset", "version": 99, "size": 256}\n')
+    with pytest.raises(MediaError, match="version 99"):
+        Trainer(replace(config, data=str(tmp_path)), quiet=True)
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(config, monkeypatch) -> None:
+    trained(config, until=2)
+
+    def full(tensors, path, metadata=None):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mmfa.train.checkpoints.save_file", full)
+    with pytest.raises(MediaError, match="the disk is full"):
+        trained(config, until=4)
+    assert [path.name for path in (Path(config.output) / "checkpoints").iterdir()] == ["step_0000002.safetensors"]
 
 
 def test_unusable_clips_are_named(tmp_path, config, capsys) -> None:
