@@ -15,11 +15,15 @@ class SourceFeatures:
 
     volume: (B,C,D,h,w). skips: 2D features, finest first, (B,c_i,S/2^i,S/2^i); empty in the paper's model.
     image: (B,3,S,S), the photo itself in [0,1].
+    plate, plate_skips: the photo with its head filled from around it, and the 2D features of that; None and empty in the
+    paper's model.
     """
 
     volume: Tensor
     skips: tuple[Tensor, ...]
     image: Tensor
+    plate: Tensor | None = None
+    plate_skips: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)

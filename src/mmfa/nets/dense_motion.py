@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..geometry import image_grid, volume_grid, warp
 from .anchors import COUNT, GROUPS
-from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, upsample
+from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, smooth_step, upsample
 
 _BACKGROUND_LOGIT = -8.0
 
@@ -19,9 +19,11 @@ _BACKGROUND_LOGIT = -8.0
 class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
 
-    volume: (B,D,h,w,3). image: (B,4h,4w,2), or None in the paper's model, which has no 2D skips.
-    occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip, or None.
-    hint: (B,c,2h,2w), features that know how keypoints moved, for the generator; None in the paper's model.
+    volume: (B,D,h,w,3). The rest is None in the paper's model, which has no 2D skips.
+    image: (B,4h,4w,2), of the head's layer. plate: (B,4h,4w,2), of the background's, nearly the identity.
+    background: (B,1,4h,4w) in [0,1], how far the background's layer covers the head's.
+    occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip.
+    hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
     """
 
     volume: Tensor
@@ -29,6 +31,8 @@ class DenseFlow:
     occlusion: Tensor
     skip_occlusion: Tensor | None
     hint: Tensor | None
+    plate: Tensor | None = None
+    background: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -119,17 +123,19 @@ class LiteDenseMotion(nn.Module):
         with exact:
             fine = (logits + self._prior(flat.flatten(0, 1), driving[..., :2], scale, parts=True)).softmax(1)
             background = fine[:, 0, :, None]
+            head = fine[:, 1:] / (1 - fine[:, :1]).clamp_min(1e-6)
             shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
             moved2d = (flat @ jacobian[:, None, :2, :2].transpose(2, 3)).flatten(1, 2)
-            image_flow = background * flat.flatten(0, 1) + (1 - background) * moved2d
-            image_flow = image_flow + fine[:, 1:].transpose(1, 2) @ shifts
-        image_flow = image_flow.unflatten(1, (rows, columns)) + 0.05 * torch.tanh(shift)
+            image_flow = moved2d + head.transpose(1, 2) @ shifts
+        residual = 0.05 * torch.tanh(shift)
         return DenseFlow(
             volume=volume_flow,
-            image=image_flow,
+            image=image_flow.unflatten(1, (rows, columns)) + residual,
             occlusion=self.occlusion(y).float().sigmoid(),
             skip_occlusion=self.skip_occlusion(z).float().sigmoid(),
             hint=z,
+            plate=flat + residual,
+            background=smooth_step(background.transpose(1, 2).unflatten(2, (rows, columns)), 0.3, 0.7),
         )
 
     def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor, *, parts: bool = False) -> Tensor:

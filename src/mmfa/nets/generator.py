@@ -56,22 +56,26 @@ class LiteGenerator(nn.Module):
     def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
         """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
         assert flow.image is not None and flow.skip_occlusion is not None and flow.hint is not None
+        assert flow.plate is not None and flow.background is not None and features.plate is not None
         x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
         images = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
             level = len(self.ups) - 1 - index
             skip = features.skips[level]
             size = (skip.shape[-2], skip.shape[-1])
-            grid = resize_grid(flow.image, *size)
+            grid, behind = resize_grid(flow.image, *size), resize_grid(flow.plate, *size)
+            cover = F.interpolate(flow.background, size=size, mode="bilinear", align_corners=True)
             occlusion = flow.skip_occlusion[:, level, None]
             occlusion = F.interpolate(occlusion, size=size, mode="bilinear", align_corners=True)
             x = upsample(up(x))
             if index == 0:  # a mouth that opens on a photo with closed lips: only the motion says so
                 x = x + self.hint(flow.hint)
-            x = merge(torch.cat([x, warp(skip, grid) * occlusion], 1))
+            skip = cover * warp(features.plate_skips[level], behind) + (1 - cover) * warp(skip, grid)
+            x = merge(torch.cat([x, skip * occlusion], 1))
             y = output(x).float()
             keep = y[:, 3:].sigmoid()
-            photo = warp(F.interpolate(features.image, size=size, mode="area"), grid)
+            photo, plate = (F.interpolate(picture, size=size, mode="area") for picture in (features.image, features.plate))
+            photo = cover * warp(plate, behind) + (1 - cover) * warp(photo, grid)
             image = keep * photo + (1 - keep) * y[:, :3].sigmoid()
             images.append(image)
             x = torch.cat([x, image, keep], 1)

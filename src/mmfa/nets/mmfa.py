@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,7 @@ from .expression import (
     MeshExpressionEncoderParams,
 )
 from .generator import LiteGenerator, LiteGeneratorParams
+from .plate import background_plate
 
 if TYPE_CHECKING:
     from .paper import PaperParams
@@ -67,6 +68,8 @@ class Source:
             volume=grow(self.features.volume),
             skips=tuple(grow(skip) for skip in self.features.skips),
             image=grow(self.features.image),
+            plate=None if self.features.plate is None else grow(self.features.plate),
+            plate_skips=tuple(grow(skip) for skip in self.features.plate_skips),
         )
         return Source(features, grow(self.canonical), self.motion.expand(count), grow(self.keypoints))
 
@@ -167,7 +170,21 @@ class MMFA(nn.Module):
         """All that a source photo needs, once."""
         canonical, motion = self.canonical(face), self.motion(face)
         keypoints, _ = self.keypoints(canonical, motion)
-        return Source(self.appearance(face.image), canonical, motion, keypoints)
+        return Source(self._features(face.image, keypoints, motion), canonical, motion, keypoints)
+
+    def _features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> SourceFeatures:
+        """The features of the photo and of its background plate; the dense motion at rest says where the head is."""
+        features = self.appearance(image)
+        training = self.dense_motion.training
+        with torch.no_grad():
+            still = torch.eye(3, device=image.device).expand(len(image), 3, 3)
+            self.dense_motion.eval()
+            flow = self.dense_motion(
+                features.volume, source=keypoints, driving=keypoints, jacobian=still, scale=motion.scale
+            )
+            self.dense_motion.train(training)
+            plate = background_plate(image, flow.background)
+        return replace(features, plate=plate, plate_skips=self.appearance(plate).skips)
 
     def render(self, source: Source, driving: Motion, *, gain: Tensor | None = None) -> Rendering:
         """The source under the driving motion; both of the same batch size. `gain`: see `keypoints`."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..motion import Composition, Motion
 from .affine import AffineEstimator, AffineParams
-from .appearance import AppearanceExtractor, AppearanceParams
+from .appearance import AppearanceExtractor, AppearanceParams, SourceFeatures
 from .canonical import CanonicalKeypointDetector, CanonicalParams
 from .dense_motion import DenseMotion, DenseMotionParams
 from .expression import ExpressionDecoder, ExpressionDecoderParams, ExpressionEncoder, ExpressionEncoderParams
@@ -53,6 +53,9 @@ class PaperMMFA(MMFA):
     def canonical(self, face: FaceInput) -> Tensor:
         with full_precision(face.image):
             return self.canonical_detector(face.image)
+
+    def _features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> SourceFeatures:
+        return self.appearance(image)
 
     def motion(self, face: FaceInput) -> Motion:
         with full_precision(face.image):

@@ -72,6 +72,7 @@ class TrainConfig:
     decay_from: float = 0.7
     anchor_steps: int = 1500
     anchor_batch: int = 256
+    anchor_again: bool = False
     # losses
     loss_pixel: float = 5.0
     loss_detail: float = 15.0
@@ -86,6 +87,7 @@ class TrainConfig:
     loss_identity: float = 2.0
     loss_landmark: float = 0.0
     loss_embedding: float = 0.0
+    loss_canonical: float = 5.0
     loss_keypoint: float = 10.0
     loss_keypoint_final: float = 1.0
     # how losses look

@@ -174,6 +174,7 @@ class Pair:
 class Batch:
     """source and driving faces of one clip each; landmarks (B,478,3) of both and anchor targets (B,M,3), depth relative.
 
+    canonical_points (B,M,3): the person's mean pose-normalised landmarks, what canonical keypoints are anchored to.
     transform (B,2,3) and corner (B,2): see `Pair`.
     """
 
@@ -183,6 +184,7 @@ class Batch:
     landmarks: Tensor
     source_points: Tensor
     driving_points: Tensor
+    canonical_points: Tensor
     transform: Tensor
     corner: Tensor
 
@@ -217,13 +219,13 @@ class ClipDataset:
             mesh = normalise(landmarks, head_pose(landmarks))
             self.people.setdefault(cached.person, []).append(Clip(cached.path, cached.person, landmarks, mesh, frames))
         self.clips = [clip for clips in self.people.values() for clip in clips]
+        self.shapes = {person: torch.cat([clip.mesh for clip in clips]).mean(0) for person, clips in self.people.items()}
         if not self.clips:
             raise MediaError("No clip of the training data could be read; delete the cache to track them anew.")
 
     def mean_mesh(self) -> Tensor:
         """Mean pose-normalised mesh (478,3), persons counted evenly."""
-        means = [torch.cat([clip.mesh for clip in clips]).mean(0) for clips in self.people.values()]
-        return torch.stack(means).mean(0)
+        return torch.stack(list(self.shapes.values())).mean(0)
 
     def draw(
         self, count: int, generator: torch.Generator, *, candidates: int = 1, augmentation: Augmentation | None = None
@@ -268,6 +270,8 @@ class ClipDataset:
         points = torch.stack([pair.clip.landmarks[[pair.source, pair.driving]] for pair in pairs])
         flipped = torch.tensor([pair.flip for pair in pairs])
         points = torch.where(flipped[:, None, None, None], mirror(points), points)
+        shapes = torch.stack([self.shapes[pair.clip.person] for pair in pairs])
+        shapes = torch.where(flipped[:, None, None], mirror(shapes), shapes)
         for pair in pairs:
             if not images:
                 continue
@@ -286,6 +290,7 @@ class ClipDataset:
             points[:, 1],
             source_points,
             driving_points,
+            shapes[:, list(VERTICES)],
             torch.stack([pair.transform for pair in pairs]),
             torch.stack([pair.corner for pair in pairs]),
         )

@@ -106,6 +106,7 @@ class Objective(nn.Module):
             placed_source, _ = model.keypoints(canonical, model.motion(batch.source))
             values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
             values["keypoint"] += losses.keypoint_loss(placed_driving, batch.driving_points, self.keypoint_weights)
+            values["canonical"] = losses.keypoint_loss(canonical, batch.canonical_points, self.keypoint_weights)
         if config.loss_prior:
             values["prior"] = losses.keypoint_prior_loss(placed_driving, depth=0.0)
         if augmented is None:

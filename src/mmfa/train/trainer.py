@@ -99,7 +99,8 @@ class Trainer:
 
     def run(self, *, until: int | None = None) -> None:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
-        if not self.resume() and not self.config.init and not self.model.needs_pixels:
+        fresh = not self.config.init or self.config.anchor_again
+        if not self.resume() and fresh and not self.model.needs_pixels:
             self._anchor_stage()
         last = self.config.steps if until is None else min(until, self.config.steps)
         started, clock, first = time.time(), self.clock, self.step
@@ -174,7 +175,8 @@ class Trainer:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=max(2, config.anchor_steps), pct_start=0.1)
         bar = tqdm(range(config.anchor_steps), desc="anchoring keypoints", unit="step", disable=self.quiet or None)
         generator = torch.Generator().manual_seed(config.seed)
-        weights = {"keypoint": 10.0, "ssl": config.loss_ssl, "identity": 1.0, "deformation": 0.03}
+        weights = {"keypoint": 10.0, "canonical": config.loss_canonical, "identity": 1.0, "deformation": 0.03}
+        weights["ssl"] = config.loss_ssl
         model.train()
         for _ in bar:
             batch = self.data.batch(self.data.draw(config.anchor_batch, generator), images=False)
