@@ -1,7 +1,10 @@
 """The background plate: no head in it, nothing else changed."""
 
+from dataclasses import replace
+
 import torch
 
+from mmfa.nets.cost import blank_face
 from mmfa.nets.mmfa import MMFA
 from mmfa.nets.plate import background_plate
 from mmfa.nets.sizes import build_model, tiny
@@ -36,11 +39,34 @@ def test_every_source_has_a_plate_and_its_features_once() -> None:
     assert isinstance(model, MMFA)
     calls: list[int] = []
     model.appearance.register_forward_hook(lambda *_: calls.append(1))
-    from mmfa.nets.cost import _blank_face
-
-    source = model.source(_blank_face(64, mesh_points=478))
+    source = model.source(blank_face(64, mesh_points=478))
     assert source.features.plate is not None and source.features.plate.shape == (1, 3, 64, 64)
     assert [a.shape for a in source.features.plate_skips] == [a.shape for a in source.features.skips] and len(calls) == 2
     model.render(source, source.motion)
     assert len(calls) == 2, "rendering computes nothing of the source again"
     assert model.dense_motion.training is False
+
+
+def test_in_training_the_mask_learns_from_the_photo_and_the_picture_is_the_same() -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny())
+    face = blank_face(64, mesh_points=478)
+    generator = model.generator
+    with torch.no_grad():
+        source = model.eval().source(face)
+        flow = model.dense_motion(
+            source.features.volume,
+            source=source.keypoints,
+            driving=source.keypoints + 0.3,
+            jacobian=torch.eye(3)[None],
+            scale=source.motion.scale,
+        )
+    assert flow.background is not None
+    cover = flow.background.clone().requires_grad_()
+    features = replace(source.features, image=torch.rand(1, 3, 64, 64))
+    shown = generator(features, replace(flow, background=cover))[-1]
+    generator.training = True  # the flag alone: batch norms below stay as they are
+    trained = generator(features, replace(flow, background=cover))[-1]
+    torch.testing.assert_close(trained, shown)
+    trained.sum().backward()
+    assert cover.grad is not None and float(cover.grad.abs().sum()) > 0

@@ -49,7 +49,7 @@ def cost(model: MMFA, *, landmarker: FaceLandmarker | None = None) -> list[Netwo
         with FlopCounterMode(display=False) as counter:
             for name in _PER:
                 _record(getattr(twin, name), name, counter, macs)
-            face = _blank_face(model.params.size, mesh_points=len(getattr(twin, "mean_mesh", ())) or 478)
+            face = blank_face(model.params.size, mesh_points=len(getattr(twin, "mean_mesh", ())) or 478)
             source = twin.source(face)
             twin.render(source, source.motion)
     for name, per in _PER.items():
@@ -99,7 +99,7 @@ def _landmark_cost(landmarker: FaceLandmarker) -> NetworkCost:
     return NetworkCost("landmarks (frozen)", sum(w.numel() for w in weights), counter.get_total_flops() // 2, "both")
 
 
-def _blank_face(size: int, *, mesh_points: int) -> FaceInput:
+def blank_face(size: int, *, mesh_points: int) -> FaceInput:
     return FaceInput(
         image=torch.zeros(1, 3, size, size),
         mesh=torch.zeros(1, mesh_points, 3),

@@ -70,13 +70,19 @@ class LiteGenerator(nn.Module):
             x = upsample(up(x))
             if index == 0:  # a mouth that opens on a photo with closed lips: only the motion says so
                 x = x + self.hint(flow.hint)
-            skip = cover * warp(features.plate_skips[level], behind) + (1 - cover) * warp(skip, grid)
+            fixed = cover.detach()
+            skip = fixed * warp(features.plate_skips[level], behind) + (1 - fixed) * warp(skip, grid)
             x = merge(torch.cat([x, skip * occlusion], 1))
             y = output(x).float()
             keep = y[:, 3:].sigmoid()
             photo, plate = (F.interpolate(picture, size=size, mode="area") for picture in (features.image, features.plate))
-            photo = cover * warp(plate, behind) + (1 - cover) * warp(photo, grid)
-            image = keep * photo + (1 - keep) * y[:, :3].sigmoid()
+            moved = warp(photo, grid)
+            layers = fixed * warp(plate, behind) + (1 - fixed) * moved
+            if self.training:
+                # No value, only a gradient: what is background is judged by the photo itself. Against a plate that is
+                # blurred where the head was, the head's layer would win everywhere, and the plate would blur ever more.
+                layers = layers + (cover - fixed) * (warp(photo, behind) - moved).detach()
+            image = keep * layers + (1 - keep) * y[:, :3].sigmoid()
             images.append(image)
             x = torch.cat([x, image, keep], 1)
         return tuple(images)

@@ -22,9 +22,11 @@ def background_plate(image: Tensor, background: Tensor) -> Tensor:
     while min(levels[-1][1].shape[-2:]) > 2:
         colour, weight = levels[-1]
         levels.append((F.avg_pool2d(colour, 2), F.avg_pool2d(weight, 2)))
-    filled = levels[-1][0] / levels[-1][1].clamp_min(1e-4)
-    for colour, weight in reversed(levels[:-1]):
+    colour, weight = (level.mean((2, 3), keepdim=True) for level in levels[-1])
+    filled = (colour / weight.clamp_min(1e-4)).expand_as(levels[-1][0])
+    for colour, weight in reversed(levels):
         size = (weight.shape[-2], weight.shape[-1])
         coarse = F.interpolate(filled, size=size, mode="bilinear", align_corners=False)
-        filled = colour + (1 - weight) * coarse
+        sure = (4 * weight).clamp(0, 1)  # a quarter of a cell known is enough: what is near counts more than what is far
+        filled = sure * colour / weight.clamp_min(1e-4) + (1 - sure) * coarse
     return filled
