@@ -99,7 +99,7 @@ def test_two_processes_with_half_the_batch_have_the_gradients_of_one(whole: Trai
     one = gradients(whole, tmp_path / "one", processes=1)
     two = gradients(whole, tmp_path / "two", processes=2)
     found = differences(one, two)
-    assert "judge" in found and max(found.values()) < 3e-3, "float32: drawing the batch in another order gives up to 7e-4"
+    assert "judge" in found and max(found.values()) < 0.01, "float32: drawing the batch in another order gives about 1e-3"
     apart = gradients(replace(whole, sync_batch_norm=False), tmp_path / "apart", processes=2)
     assert max(differences(one, apart).values()) > 0.05, "without synchronised batch norms it is another training"
 
