@@ -182,3 +182,18 @@ def test_blurred_picture_is_further_than_the_same_picture(network: perceptual.Ef
     blurred = F.interpolate(F.avg_pool2d(sharp, 4), size=sharp.shape[-2:], mode="bilinear")
     for tap, other in zip(network(sharp), network(blurred), strict=True):
         assert float((tap - other).abs().mean() / tap.abs().mean()) > 0.1
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
+def test_a_damaged_weight_file_is_one_sentence_and_runs_nothing(tmp_path, content) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="weights.pth"):
+        EfficientNetLite0(path)
+
+
+def test_a_weight_file_with_code_in_it_is_refused(tmp_path) -> None:
+    path = tmp_path / "evil.pth"
+    torch.save({"weight": Path("/")}, path)  # an object that is no tensor
+    with pytest.raises(ModelError, match="evil.pth"):
+        EfficientNetLite0(path)

@@ -20,7 +20,7 @@ from ..motion import Motion, blend
 from ..nets.anchors import VERTICES
 from ..nets.mmfa import MMFA, FaceInput, LiteParams
 from ..priors.groups import mouth_opening
-from ..priors.pose import template
+from ..priors.pose import rigid_template
 from ..priors.roi import to_grid
 from .extractors import REFERENCE_SIZE, FaceMeasurer, FaceMeasures
 
@@ -69,10 +69,11 @@ class Faces:
     def of_points(points: Tensor, *, weights: Tensor | None = None) -> Faces:
         """From landmarks (T,478,3) in grid coordinates. `weights` (468,), sum 1: which vertices the pose is fitted to, by
         default those of `mmfa.priors.pose`."""
-        vertices, usual = (tensor.double() for tensor in template())
+        vertices, usual = (tensor.double() for tensor in rigid_template())
         weights = usual if weights is None else weights.double()
         used = weights > 0
-        vertices = vertices - weights @ vertices
+        anchor = weights @ vertices  # the template's origin stays the origin, as in `head_pose`
+        vertices = vertices - anchor
         points = points.double()
         fitted = points[:, :468][:, used]
         found = ~fitted.isnan().flatten(1).any(1)
@@ -82,6 +83,7 @@ class Faces:
         rotation[found] = project_to_rotation(covariance[found])
         size = torch.einsum("n,ni->", weights, vertices.square())
         scale = (rotation * covariance).sum((1, 2)) / size
+        centre = centre - scale[:, None] * (rotation @ anchor)
         shape = ((points - centre[:, None]) @ rotation / scale[:, None, None])[..., :2]
         eyes = (points[:, EYE_CORNERS[0]] - points[:, EYE_CORNERS[1]]).norm(dim=1)
         return Faces(points, shape, rotation, scale, centre[:, :2], eyes, mouth_opening(points))

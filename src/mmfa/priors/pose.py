@@ -52,7 +52,7 @@ def head_pose(points: Tensor) -> HeadPose:
     """
     if points.dim() != 3 or points.shape[1] < VERTICES or points.shape[2] != 3:
         raise ValueError(f"points must be (B, N >= {VERTICES}, 3), got {tuple(points.shape)}")
-    vertices, weights = (tensor.to(points) for tensor in _rigid_template())
+    vertices, weights = (tensor.to(points) for tensor in rigid_template())
     points = points[:, :VERTICES]
     anchor = weights @ vertices
     vertices = vertices - anchor
@@ -68,8 +68,8 @@ def head_pose(points: Tensor) -> HeadPose:
 
 
 @lru_cache(maxsize=1)
-def _rigid_template() -> tuple[Tensor, Tensor]:
-    """The template, and weights of the vertices that no expression moves."""
+def rigid_template() -> tuple[Tensor, Tensor]:
+    """The template (468,3), and weights (468,), sum 1, of the vertices to which `head_pose` fits: none on jaw and cheeks."""
     vertices, weights = template()
     weights = weights.clone()
     weights[list(_MOVED_BY_EXPRESSION)] = 0

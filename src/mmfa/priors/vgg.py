@@ -13,7 +13,6 @@ The fully connected layers, and whatever lies behind the last tap, are left out.
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfa.errors import ModelError
+from mmfa.priors.packages import read_foreign_weights
 from mmfa.priors.perceptual import find_hub_file
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -102,7 +102,7 @@ class VGG(nn.Module):
     @torch.no_grad()
     def _load(self, params: VGGParams, path: Path) -> None:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = read_foreign_weights(path)
             layer = 0
             for index, block in enumerate(self.blocks):
                 assert isinstance(block, nn.ModuleList)
@@ -111,6 +111,6 @@ class VGG(nn.Module):
                     convolution.load_state_dict({name: state[f"{key}.{name}"] for name in ("weight", "bias")})
                     layer += 2
                 layer += 1
-        except (OSError, KeyError, TypeError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"{path} is not the official {params.file}: {reason}") from error
