@@ -189,11 +189,11 @@ def test_a_damaged_weight_file_is_one_sentence_and_runs_nothing(tmp_path, conten
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="weights.pth"):
-        EfficientNetLite0(path)
+        perceptual.EfficientNetLite0(path)
 
 
 def test_a_weight_file_with_code_in_it_is_refused(tmp_path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"weight": Path("/")}, path)  # an object that is no tensor
     with pytest.raises(ModelError, match="evil.pth"):
-        EfficientNetLite0(path)
+        perceptual.EfficientNetLite0(path)
