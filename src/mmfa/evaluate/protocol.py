@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from ..dataset.index import Entry, Kind, digest, entries
 from ..errors import ConfigError, MediaError
@@ -23,7 +23,6 @@ from ..media.image import Array, read_image
 from ..media.video import VideoReader
 
 Protocol = Literal["same", "cross"]
-PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 HEADER = ["source", "driving"]
 
 _ACROSS = (
