@@ -86,6 +86,19 @@ def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
     return resized.permute(0, 2, 3, 1)
 
 
+def polygon_distance(points: Tensor, polygon: Tensor) -> Tensor:
+    """Signed distance of points (B,P,2) to the outline of a polygon (B,n,2), n corners in order: (B,P), positive inside."""
+    start, end = polygon[:, :, None], polygon.roll(-1, 1)[:, :, None]  # (B,n,1,2)
+    edge, reach = end - start, points[:, None] - start
+    along = (reach * edge).sum(-1) / edge.square().sum(-1).clamp_min(1e-12)
+    nearest = (reach - along.clamp(0, 1)[..., None] * edge).square().sum(-1).amin(1).sqrt()
+    x, y = points[:, None].unbind(-1)
+    between = (start[..., 1] > y) != (end[..., 1] > y)
+    height = torch.where(edge[..., 1] == 0, torch.ones_like(edge[..., 1]), edge[..., 1])
+    crossed = between & (x < start[..., 0] + edge[..., 0] * (y - start[..., 1]) / height)
+    return torch.where(crossed.sum(1) % 2 == 1, nearest, -nearest)
+
+
 def similarity(angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """In-plane transforms (B,2,3): ``x' = scale * Rot(angle) x + shift``, in grid units.
 

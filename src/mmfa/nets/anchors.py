@@ -20,6 +20,10 @@ GROUPS = (
     (*range(_EYE + 8, _EYE + 16), _EYE + 17),
 )
 """Indices of the keypoints of each eye with its iris: parts whose points nearly meet when they close."""
+MOUTH = tuple(range(12, 20))
+"""Indices of the keypoints around the inner lips, in order: the outline of what an open mouth shows."""
+LIDS = tuple(tuple(_EYE + start + step for step in (0, 1, 3, 2, 4, 5, 6, 7)) for start in (0, 8))
+"""Indices of the keypoints around each eye, in order."""
 HAIR = ((0.0, -1.45, 0.45), (-0.75, -1.15, 0.55), (0.75, -1.15, 0.55))
 """Keypoints that no landmark anchors: the hair above the mesh, in the template's frame."""
 COUNT = len(VERTICES) + len(HAIR)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import image_grid, volume_grid, warp
-from .anchors import COUNT, GROUPS
+from ..geometry import image_grid, polygon_distance, resize_grid, volume_grid, warp
+from .anchors import COUNT, GROUPS, LIDS, MOUTH
 from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, smooth_step, upsample
 
 _BACKGROUND_LOGIT = -8.0
@@ -24,6 +24,8 @@ class DenseFlow:
     background: (B,1,4h,4w) in [0,1], how far the background's layer covers the head's.
     occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip.
     hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
+    openings: (B,4,2h,2w), signed distances to outlines, positive inside: of the mouth and the eyes in the driving position,
+    and of those of the source, at the places from which the head's layer is taken.
     """
 
     volume: Tensor
@@ -33,6 +35,7 @@ class DenseFlow:
     hint: Tensor | None
     plate: Tensor | None = None
     background: Tensor | None = None
+    openings: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,20 @@ class LiteDenseMotion(nn.Module):
             moved2d = (flat @ jacobian[:, None, :2, :2].transpose(2, 3)).flatten(1, 2)
             image_flow = moved2d + head.transpose(1, 2) @ shifts
         residual = 0.05 * torch.tanh(shift)
+        image_flow = image_flow.unflatten(1, (rows, columns)) + residual
+        with exact, torch.no_grad():
+            here = image_grid(2 * height, 2 * width, device=volume.device)
+            there = resize_grid(image_flow, 2 * height, 2 * width)
+            openings = torch.cat([_openings(here.expand_as(there), driving), _openings(there, source)], 1)
         return DenseFlow(
             volume=volume_flow,
-            image=image_flow.unflatten(1, (rows, columns)) + residual,
+            image=image_flow,
             occlusion=self.occlusion(y).float().sigmoid(),
             skip_occlusion=self.skip_occlusion(z).float().sigmoid(),
             hint=z,
             plate=flat + residual,
             background=smooth_step(background.transpose(1, 2).unflatten(2, (rows, columns)), 0.3, 0.7),
+            openings=openings,
         )
 
     def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor, *, parts: bool = False) -> Tensor:
@@ -160,6 +169,14 @@ class LiteDenseMotion(nn.Module):
                     pieces[index] = piece
             logits = torch.stack(pieces, 1)
         return torch.cat([torch.full_like(logits[:, :1], _BACKGROUND_LOGIT), logits], 1)
+
+
+def _openings(places: Tensor, keypoints: Tensor) -> Tensor:
+    """Signed distances (B,2,h,w) of places (B,h,w,2) to the outlines of the mouth and of the nearer eye."""
+    size, points, outlines = places.shape[1:3], places.flatten(1, 2), keypoints[..., :2]
+    mouth = polygon_distance(points, outlines[:, list(MOUTH)])
+    eyes = torch.maximum(*(polygon_distance(points, outlines[:, list(lids)]) for lids in LIDS))
+    return torch.stack([mouth, eyes], 1).unflatten(2, size)
 
 
 def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:

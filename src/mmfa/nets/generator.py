@@ -29,7 +29,8 @@ class LiteGenerator(nn.Module):
     """Warped volume (B,C,D,S/8,S/8) and warped shallow features to images at S/4, S/2, S; each in [0,1].
 
     At every resolution the image is a learned blend of the warped photo, which carries skin and hair, and of generated
-    colour, which fills what the photo never showed (teeth, lids, disocclusions).
+    colour, which fills what the photo never showed (teeth, lids, disocclusions). Where the driving mouth or eye is open and
+    the photo's is not, the photo is kept less from the start: stretched lips are no teeth.
     """
 
     def __init__(self, params: LiteGeneratorParams) -> None:
@@ -52,11 +53,16 @@ class LiteGenerator(nn.Module):
         nn.init.zeros_(self.hint.weight)
         nn.init.zeros_(self.hint.bias)  # type: ignore[arg-type]
         self.ups, self.merges, self.outputs = nn.ModuleList(ups), nn.ModuleList(merges), nn.ModuleList(outputs)
+        self.openings = nn.ModuleList(nn.Conv2d(4, stage, 3, 1, 1, bias=False) for stage in params.stages)
+        for opening in self.openings:
+            nn.init.zeros_(opening.weight)  # type: ignore[arg-type]
+        self.fresh = nn.Parameter(torch.full((2,), 4.0))
 
     def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
         """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
         assert flow.image is not None and flow.skip_occlusion is not None and flow.hint is not None
         assert flow.plate is not None and flow.background is not None and features.plate is not None
+        assert flow.openings is not None
         x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
         images = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
@@ -70,11 +76,15 @@ class LiteGenerator(nn.Module):
             x = upsample(up(x))
             if index == 0:  # a mouth that opens on a photo with closed lips: only the motion says so
                 x = x + self.hint(flow.hint)
+            distances = F.interpolate(flow.openings, size=size, mode="bilinear", align_corners=True)
+            openings = (distances * (size[0] / 2)).sigmoid()  # soft over a pixel of this level
+            x = x + self.openings[index](openings)
+            fresh = (openings[:, :2] - openings[:, 2:]).clamp_min(0) * self.fresh[:, None, None]
             fixed = cover.detach()
             skip = fixed * warp(features.plate_skips[level], behind) + (1 - fixed) * warp(skip, grid)
             x = merge(torch.cat([x, skip * occlusion], 1))
             y = output(x).float()
-            keep = y[:, 3:].sigmoid()
+            keep = (y[:, 3:] - fresh.sum(1, keepdim=True)).sigmoid()
             photo, plate = (F.interpolate(picture, size=size, mode="area") for picture in (features.image, features.plate))
             moved = warp(photo, grid)
             layers = fixed * warp(plate, behind) + (1 - fixed) * moved

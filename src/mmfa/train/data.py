@@ -24,7 +24,7 @@ from ..media.files import atomic_output
 from ..media.video import VideoReader
 from ..nets.anchors import FINE, VERTICES
 from ..nets.mmfa import FaceInput
-from ..priors.landmarks import FaceTracker
+from ..priors.landmarks import FaceTracker, mouth_opening
 from ..priors.pose import head_pose, normalise, template
 
 
@@ -230,7 +230,10 @@ class ClipDataset:
     def draw(
         self, count: int, generator: torch.Generator, *, candidates: int = 1, augmentation: Augmentation | None = None
     ) -> list[Pair]:
-        """Random pairs. Of several candidates, that driving frame is taken which moved most: by turns the head, or the face."""
+        """Random pairs. Of several candidates, that driving frame is taken which moved most: by turns the head, or the face.
+
+        When it is the face, the frame with the wider mouth drives: what the photo does not show must be learnt more often.
+        """
         augmentation = augmentation or Augmentation()
         people = list(self.people.values())
 
@@ -246,15 +249,19 @@ class ClipDataset:
             clip = clips[index(len(clips))]
             source = index(len(clip.mesh))
             options = [index(len(clip.mesh)) for _ in range(candidates)]
-            points = clip.landmarks if index(2) else clip.mesh[:, list(VERTICES[:FINE])]
+            turned = bool(index(2))
+            points = clip.landmarks if turned else clip.mesh[:, list(VERTICES[:FINE])]
             moved = [float((points[option] - points[source]).abs().mean()) for option in options]
+            driving = options[moved.index(max(moved))]
+            if candidates > 1 and not turned:
+                source, driving = sorted((source, driving), key=lambda frame: float(mouth_opening(clip.mesh[frame])))
             angle = symmetric(1) * augmentation.transform_angle
             zoom = (symmetric(1) * augmentation.transform_scale).exp()
             pairs.append(
                 Pair(
                     clip,
                     source,
-                    options[moved.index(max(moved))],
+                    driving,
                     flip=float(torch.rand(1, generator=generator)) < augmentation.flip,
                     transform=similarity(angle, zoom, symmetric(1, 2) * augmentation.transform_shift)[0],
                     gain=1 + 0.5 * augmentation.colour_jitter * symmetric(3, 1, 1),
