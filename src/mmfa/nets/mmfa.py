@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
@@ -60,18 +61,21 @@ class Source:
 
     def expand(self, count: int) -> Source:
         """The one source, repeated as a batch without copying."""
+        return self._each(lambda tensor: tensor.expand(count, *tensor.shape[1:]), self.motion.expand(count))
 
-        def grow(tensor: Tensor) -> Tensor:
-            return tensor.expand(count, *tensor.shape[1:])
+    def __getitem__(self, index: slice | Tensor) -> Source:
+        """Some sources of the batch."""
+        return self._each(lambda tensor: tensor[index], self.motion[index])
 
+    def _each(self, change: Callable[[Tensor], Tensor], motion: Motion) -> Source:
         features = SourceFeatures(
-            volume=grow(self.features.volume),
-            skips=tuple(grow(skip) for skip in self.features.skips),
-            image=grow(self.features.image),
-            plate=None if self.features.plate is None else grow(self.features.plate),
-            plate_skips=tuple(grow(skip) for skip in self.features.plate_skips),
+            volume=change(self.features.volume),
+            skips=tuple(change(skip) for skip in self.features.skips),
+            image=change(self.features.image),
+            plate=None if self.features.plate is None else change(self.features.plate),
+            plate_skips=tuple(change(skip) for skip in self.features.plate_skips),
         )
-        return Source(features, grow(self.canonical), self.motion.expand(count), grow(self.keypoints))
+        return Source(features, change(self.canonical), motion, change(self.keypoints))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _POSITIVE = (
     "save_every",
     "sample_every",
 )
-_FRACTIONS = ("flip", "ema", "window", "final_rate", "decay_from")
+_FRACTIONS = ("flip", "repose_share", "ema", "window", "final_rate", "decay_from")
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class TrainConfig:
     loss_ssl: float = 0.2
     loss_identity: float = 2.0
     loss_landmark: float = 0.0
+    loss_repose: float = 0.0
     loss_embedding: float = 0.0
     loss_canonical: float = 5.0
     loss_keypoint: float = 10.0
@@ -102,6 +103,10 @@ class TrainConfig:
     landmark_lips: float = 3.0
     landmark_eyes: float = 3.0
     landmark_rest: float = 1.0
+    repose_share: float = 0.25
+    repose_pitch: float = 20.0
+    repose_yaw: float = 30.0
+    repose_roll: float = 20.0
     # the machine
     device: str = "auto"
     precision: str = "float32"

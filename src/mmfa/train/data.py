@@ -158,6 +158,7 @@ class Pair:
 
     transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). gain (3,1,1) and offset (1,1,1) of the colours.
     corner: (2,) in [0,1], where the window lies in which the sharpness losses look.
+    turn: (6,) in [-1,1], for the pose in which the face is rendered a second time: pitch, yaw, roll, scale, shift x and y.
     """
 
     clip: Clip
@@ -168,6 +169,7 @@ class Pair:
     gain: Tensor
     offset: Tensor
     corner: Tensor
+    turn: Tensor
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Batch:
     """source and driving faces of one clip each; landmarks (B,478,3) of both and anchor targets (B,M,3), depth relative.
 
     canonical_points (B,M,3): the person's mean pose-normalised landmarks, what canonical keypoints are anchored to.
-    transform (B,2,3) and corner (B,2): see `Pair`.
+    transform (B,2,3), corner (B,2) and turn (B,6): see `Pair`.
     """
 
     source: FaceInput
@@ -187,6 +189,7 @@ class Batch:
     canonical_points: Tensor
     transform: Tensor
     corner: Tensor
+    turn: Tensor
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -267,6 +270,7 @@ class ClipDataset:
                     gain=1 + 0.5 * augmentation.colour_jitter * symmetric(3, 1, 1),
                     offset=0.25 * augmentation.colour_jitter * symmetric(1, 1, 1),
                     corner=torch.rand(2, generator=generator),
+                    turn=symmetric(6),
                 )
             )
         return pairs
@@ -300,6 +304,7 @@ class ClipDataset:
             shapes[:, list(VERTICES)],
             torch.stack([pair.transform for pair in pairs]),
             torch.stack([pair.corner for pair in pairs]),
+            torch.stack([pair.turn for pair in pairs]),
         )
 
 

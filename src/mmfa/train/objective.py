@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import transform_image, transform_points
+from ..geometry import euler_to_matrix, transform_image, transform_points
+from ..motion import Motion
 from ..nets.anchors import FINE, VERTICES
-from ..nets.mmfa import MMFA, FaceInput, Rendering
+from ..nets.mmfa import MMFA, FaceInput
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
 from ..priors.perceptual import backbone
@@ -62,21 +65,32 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, discriminator: nn.Module | None = None) -> Outcome:
         """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here."""
-        config, target = self.config, batch.driving.image
-        rendering = self.model(batch.source, batch.driving)
-        output = rendering.images[-1]
-        values = self.motion_losses(batch, rendering, augmented=self._transformed(batch))
+        config, target, count = self.config, batch.driving.image, len(batch)
+        source, motion = self.model.source(batch.source), self.model.motion(batch.driving)
+        if config.loss_repose:
+            posed, wanted = self._posed(batch, motion)
+            again = torch.arange(count + len(posed), device=target.device) % count
+            source, motion = source[again], Motion.concatenate([motion, posed])
+        rendering = self.model.render(source, motion)
+        images = tuple(image[:count] for image in rendering.images)
+        output = images[-1]
+        placed = rendering.keypoints[:count], rendering.deformation[:count]
+        values = self.motion_losses(batch, placed, augmented=self._transformed(batch))
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
         if config.loss_pixel:
-            values["pixel"] = losses.pixel_loss(rendering.images, target)
+            values["pixel"] = losses.pixel_loss(images, target)
         if config.loss_detail:
             values["detail"] = losses.detail_loss(output, target, batch.landmarks)
         if self.priors.perceptual is not None:
-            values["perceptual"] = self._perceptual(rendering, target, fake, real)
+            values["perceptual"] = self._perceptual(images, target, fake, real)
         if self.priors.face is not None:
             values["face"] = losses.perceptual_loss(output, target, self.priors.face)
         if config.loss_landmark:
-            values["landmark"] = self._landmark(output, batch)
+            with torch.no_grad(), _exact(target):
+                seen = self._detect(target, batch.landmarks).points
+            values["landmark"] = self._landmark(output, near=batch.landmarks, wanted=seen)
+        if config.loss_repose:
+            values["repose"] = self._landmark(rendering.images[-1][count:], near=wanted, wanted=wanted)
         if self.priors.identity is not None:
             values["embedding"] = self._embedding(output, batch, self.priors.identity)
         if discriminator is not None:
@@ -89,15 +103,13 @@ class Objective(nn.Module):
         return Outcome(values, fake.detach(), real)
 
     def motion_losses(
-        self, batch: Batch, rendering: Rendering | None = None, *, augmented: FaceInput | None = None
+        self, batch: Batch, placed: tuple[Tensor, Tensor] | None = None, *, augmented: FaceInput | None = None
     ) -> dict[str, Tensor]:
-        """The losses on keypoints and motion, which need no generated image."""
+        """The losses on keypoints and motion, which need no generated image. `placed`: driving keypoints and deformation."""
         model, config = self.model, self.config
         canonical, other = model.canonical(batch.source), model.canonical(batch.driving)
         driving = model.motion(batch.driving)
-        placed_driving, deformation = (
-            model.keypoints(canonical, driving) if rendering is None else (rendering.keypoints, rendering.deformation)
-        )
+        placed_driving, deformation = placed or model.keypoints(canonical, driving)
         values = {
             "identity": losses.identity_loss(canonical, other),
             "deformation": losses.deformation_loss(deformation),
@@ -115,8 +127,8 @@ class Objective(nn.Module):
         if config.loss_ssl:
             values["ssl"] = losses.ssl_loss(driving.expression, motion.expression)
         if config.loss_equivariance:
-            placed, _ = model.keypoints(model.canonical(augmented), motion)
-            values["equivariance"] = losses.equivariance_loss(placed_driving, placed, batch.transform)
+            moved, _ = model.keypoints(model.canonical(augmented), motion)
+            values["equivariance"] = losses.equivariance_loss(placed_driving, moved, batch.transform)
         return values
 
     def _transformed(self, batch: Batch) -> FaceInput | None:
@@ -133,24 +145,39 @@ class Objective(nn.Module):
         roi = roi_from_landmarks(to_pixels(near, *image.shape[-2:]))
         return self.priors.landmarker(image, roi)
 
-    def _perceptual(self, rendering: Rendering, target: Tensor, fake: Tensor, real: Tensor) -> Tensor:
+    def _perceptual(self, images: Sequence[Tensor], target: Tensor, fake: Tensor, real: Tensor) -> Tensor:
         """With `pyramid` the paper's L_P; else the picture at half size and a window at full size: a third of the cost."""
         assert self.priors.perceptual is not None
         if self.config.pyramid:
-            return losses.multi_scale_perceptual_loss(rendering.images, target, self.priors.perceptual)
+            return losses.multi_scale_perceptual_loss(images, target, self.priors.perceptual)
         pool = nn.functional.avg_pool2d
-        whole = losses.perceptual_loss(pool(rendering.images[-1], 2), pool(target, 2), self.priors.perceptual)
+        whole = losses.perceptual_loss(pool(images[-1], 2), pool(target, 2), self.priors.perceptual)
         return (whole + losses.perceptual_loss(fake, real, self.priors.perceptual)) / 2
 
-    def _landmark(self, output: Tensor, batch: Batch) -> Tensor:
-        """Both pictures through the same network in the same region, that of the driving image (eq. 9)."""
+    def _landmark(self, output: Tensor, *, near: Tensor, wanted: Tensor) -> Tensor:
+        """L_ldmk (eq. 9) against the landmarks `wanted`, looked for in the region that the landmarks `near` span."""
         config = self.config
         with _exact(output):
-            found = self._detect(output.float(), batch.landmarks)
-            with torch.no_grad():
-                wanted = self._detect(batch.driving.image, batch.landmarks).points
+            found = self._detect(output.float(), near)
             weights = (config.landmark_lips, config.landmark_eyes, config.landmark_rest)
             return losses.landmark_loss(found.points, wanted, found.score, weights=weights)
+
+    def _posed(self, batch: Batch, motion: Motion) -> tuple[Motion, Tensor]:
+        """Some of the driving motions in poses that no frame shows, and the landmarks (n,478,3) to be found then.
+
+        The landmarks are the driving face's own, pose-normalised, in the new pose. Not the paper's.
+        """
+        config = self.config
+        part = slice(math.ceil(config.repose_share * len(batch)))
+        driving, motion, turn = batch.driving[part], motion[part], batch.turn[part]
+        with _exact(turn):
+            ranges = turn.new_tensor([config.repose_pitch, config.repose_yaw, config.repose_roll])
+            rotation = euler_to_matrix(*(turn[:, :3] * ranges).unbind(1))
+            zoom = (turn[:, 3:4] * config.transform_scale).exp()
+            shift = F.pad(turn[:, 4:] * config.transform_shift, (0, 1))
+            placed = driving.mesh @ rotation.transpose(1, 2) * (driving.scale * zoom)[:, :, None]
+        posed = replace(motion, rotation=rotation, scale=motion.scale * zoom, translation=motion.translation + shift)
+        return posed, placed + (driving.translation + shift)[:, None]
 
     def _embedding(self, output: Tensor, batch: Batch, identity: FaceFeatures) -> Tensor:
         with _exact(output):
