@@ -7,6 +7,7 @@ from mmfa.geometry import (
     image_grid,
     invert_affine,
     matrix_to_euler,
+    polygon_distance,
     project_to_rotation,
     resize_grid,
     similarity,
@@ -158,3 +159,24 @@ def test_transformed_image_repeats_the_border():
     image[..., 0] = 1  # the left column
     shifted = transform_image(image, similarity(torch.zeros(1), torch.ones(1), torch.tensor([[1.0, 0.0]])))
     torch.testing.assert_close(shifted[0, 0, 0], torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]))
+
+
+SQUARE = torch.tensor([[[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]])
+
+
+def test_distance_to_a_polygon_is_positive_inside_and_exact():
+    points = torch.tensor([[[0.0, 0.0], [0.5, 0.0], [2.0, 0.0], [4.0, 5.0], [1.0, 0.3]]])
+    wanted = torch.tensor([[1.0, 0.5, -1.0, -5.0, 0.0]])
+    torch.testing.assert_close(polygon_distance(points, SQUARE), wanted)
+    torch.testing.assert_close(polygon_distance(points, SQUARE.flip(1)), wanted, msg="either way round")
+
+
+def test_distance_to_a_polygon_with_a_bay():
+    bay = torch.tensor([[[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [0.0, 0.0], [-1.0, 1.0]]])
+    inside = polygon_distance(torch.tensor([[[0.0, 0.5], [0.0, -0.5], [0.8, 0.6]]]), bay) > 0
+    assert inside.tolist() == [[False, True, True]]
+
+
+def test_a_shut_polygon_has_no_inside():
+    line = torch.tensor([[[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0]]])
+    assert float(polygon_distance(2 * torch.rand(1, 500, 2, generator=torch.Generator().manual_seed(0)) - 1, line).max()) <= 0

@@ -77,6 +77,16 @@ def test_one_source_expands_over_the_driving_frames(params):
 
 
 @KINDS
+def test_some_sources_of_a_batch(params):
+    model, faces, driving = _model(params), _faces(3), _faces(3, seed=1)
+    with torch.no_grad():
+        motion, chosen = model.motion(driving), torch.tensor([2, 0])
+        images = model.render(model.source(faces), motion).images[-1]
+        some = model.render(model.source(faces)[chosen], motion[chosen]).images[-1]
+    torch.testing.assert_close(some, images[chosen], atol=1e-4, rtol=0)
+
+
+@KINDS
 def test_gradient_reaches_the_source_image(params):
     model, face = _model(params), _faces(1)
     face.image.requires_grad_()

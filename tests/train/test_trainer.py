@@ -16,7 +16,8 @@ from mmfa.faces import PixelFace, crop_box, face_input
 from mmfa.geometry import matrix_to_euler
 from mmfa.motion import COMPOSITIONS
 from mmfa.nets.anchors import VERTICES
-from mmfa.priors.landmarks import FaceLandmarker, FaceTracker, roi_from_landmarks, to_pixels
+from mmfa.priors.landmarks import FaceLandmarker, FaceTracker, mouth_opening, roi_from_landmarks, to_pixels
+from mmfa.priors.pose import head_pose, normalise
 from mmfa.train import losses
 from mmfa.train.checkpoints import newest_first
 from mmfa.train.config import TrainConfig
@@ -272,9 +273,36 @@ def fixed_losses(trainer: Trainer, *, count: int = 24) -> dict[str, float]:
     trainer.model.train()
     with torch.no_grad():
         rendering = trainer.model(batch.source, batch.driving)
-        values = trainer.objective.motion_losses(batch, rendering)
+        values = trainer.objective.motion_losses(batch, (rendering.keypoints, rendering.deformation))
         values["pixel"] = losses.pixel_loss(rendering.images, batch.driving.image)
     return {name: float(value) for name, value in values.items()}
+
+
+def test_motion_is_the_same_in_training_as_afterwards(config) -> None:
+    """A batch norm over the few faces of a step would take away what they have in common, say that all mouths are open."""
+    trainer = trained(replace(config, anchor_steps=60, anchor_batch=16), until=1)
+    batch = trainer.data.batch(trainer.data.draw(4, torch.Generator().manual_seed(0)))
+
+    def keypoints() -> torch.Tensor:
+        with torch.no_grad():
+            return trainer.model(batch.source, batch.driving).keypoints
+
+    trainer._set_modes()
+    assert trainer.model.training
+    training = keypoints()
+    trainer.model.eval()
+    torch.testing.assert_close(training, keypoints(), atol=1e-6, rtol=0)
+
+
+def test_frozen_norms_keep_their_statistics(config) -> None:
+    def statistics(freeze: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        own = replace(config, anchor_steps=1, freeze_norms=freeze, output=f"{config.output}{freeze}")
+        trainer = trained(own, until=1)
+        before = trainer.model.generator.bottom[0][1].running_mean.clone()
+        trainer.run(until=3)
+        return before, trainer.model.generator.bottom[0][1].running_mean
+
+    assert torch.equal(*statistics(True)) and not torch.equal(*statistics(False))
 
 
 def test_loss_falls(config) -> None:
@@ -357,6 +385,37 @@ def test_candidates_draw_pairs_that_move_more(clips: Path, cache: Path) -> None:
     assert movement(4) > 1.2 * movement(1)
 
 
+def test_the_wider_mouth_drives_more_often(clips: Path, cache: Path) -> None:
+    """Of pairs chosen by the face; those chosen by the head go both ways."""
+    data = ClipDataset(prepare(clips, cache, fps=25.0), size=64)
+
+    def widened(candidates: int) -> float:
+        pairs = data.draw(400, torch.Generator().manual_seed(0), candidates=candidates)
+        wider = [float(mouth_opening(p.clip.mesh[p.driving]) - mouth_opening(p.clip.mesh[p.source])) for p in pairs]
+        return sum(gap > 0 for gap in wider) / sum(gap != 0 for gap in wider)
+
+    assert widened(4) > 0.65
+    assert abs(widened(1) - 0.5) < 0.1
+
+
+def test_faces_are_wanted_in_new_poses_with_their_own_expression(config) -> None:
+    """What L_ldmk is asked for in a drawn pose is the driving face, turned: its pose is the drawn one, its mesh the same."""
+    trainer = Trainer(replace(config, loss_repose=1.0, repose_share=1.0), quiet=True)
+    batch = trainer.data.batch(trainer.data.draw(4, torch.Generator().manual_seed(0)))
+    trainer.model.eval()
+    motion = trainer.model.motion(batch.driving)
+    posed, wanted = trainer.objective._posed(batch, motion)
+    found = head_pose(wanted)
+    torch.testing.assert_close(found.rotation, posed.rotation, atol=2e-3, rtol=0)
+    torch.testing.assert_close(normalise(wanted, found), batch.driving.mesh, atol=5e-3, rtol=0)
+    pitch, yaw, roll = matrix_to_euler(posed.rotation)
+    for angle, limit in ((pitch, 20), (yaw, 30), (roll, 20)):
+        assert 0 < float(angle.abs().max()) <= limit
+    torch.testing.assert_close(posed.expression, motion.expression)
+    values = trainer.objective(batch).losses
+    assert float(values["repose"].detach()) > 0 and len(batch.driving.image) == 4
+
+
 # -- every kind of model, and every loss ----------------------------------------------------------------------------------
 
 
@@ -371,6 +430,7 @@ ALL_LOSSES = {
     "loss_ssl": 1.0,
     "loss_identity": 10.0,
     "loss_landmark": 10.0,
+    "loss_repose": 1.0,
     "loss_embedding": 1.0,
     "window": 1.0,
 }

@@ -49,6 +49,7 @@ class TrainConfig:
     init: str = ""
     freeze: tuple[str, ...] = ()
     unfreeze_at: int = 0
+    freeze_norms: bool = False
     # data
     cache: str = ""
     fps: float = 8.4

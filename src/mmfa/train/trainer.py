@@ -105,7 +105,6 @@ class Trainer:
         last = self.config.steps if until is None else min(until, self.config.steps)
         started, clock, first = time.time(), self.clock, self.step
         stop = _StopSignals()
-        self.model.train()
         bar = tqdm(total=last, initial=self.step, unit="step", disable=self.quiet or None)
         recent: list[dict[str, Tensor]] = []
         try:
@@ -196,7 +195,7 @@ class Trainer:
         """One optimiser step of model and discriminator; returns detached losses by name, unweighted, and their total."""
         config = self.config
         self._set_rates()
-        self._freeze()
+        self._set_modes()
         adversarial = bool(config.loss_gan or config.loss_matching) and self.step >= config.gan_from
         self.optimizer.zero_grad()
         self.judge_optimizer.zero_grad()
@@ -265,11 +264,18 @@ class Trainer:
         thawed = 0 < self.config.unfreeze_at <= self.step
         return [] if thawed else [getattr(self.model, name) for name in self.config.freeze]
 
-    def _freeze(self) -> None:
-        """Frozen networks keep their batch statistics, too."""
-        for name in self.config.freeze:
-            network = getattr(self.model, name)
-            network.train(not any(network is frozen for frozen in self._frozen()))
+    def _set_modes(self) -> None:
+        """Everything trains, but for the batch statistics of what is frozen, and of the motion networks.
+
+        Those have learnt the statistics of many people in stage 0. A batch norm over the few faces of a step would take
+        away what they have in common: on four faces with open mouths, the open mouth.
+        """
+        self.model.train()
+        settled = self._frozen() + ([] if self.model.needs_pixels else self.model.motion_networks())
+        for network in [self.model] if self.config.freeze_norms else settled:
+            for module in network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")

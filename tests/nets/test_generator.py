@@ -1,0 +1,58 @@
+"""The generator of `lite` on inputs made for the question."""
+
+import torch
+
+from mmfa.geometry import image_grid
+from mmfa.nets.appearance import SourceFeatures
+from mmfa.nets.dense_motion import DenseFlow
+from mmfa.nets.generator import LiteGenerator
+from mmfa.nets.sizes import tiny
+
+
+def _images(openings):
+    """What a generator that keeps the photo everywhere makes of a white photo at rest."""
+    torch.manual_seed(0)
+    params = tiny().generator
+    network = LiteGenerator(params).eval()
+    for output in network.outputs:
+        torch.nn.init.zeros_(output.weight)
+        torch.nn.init.constant_(output.bias, -20.0)  # it paints black
+        torch.nn.init.constant_(output.bias[3:], 2.0)
+    white = torch.ones(1, 3, 64, 64)
+    skips = tuple(torch.zeros(1, channels, 64 >> level, 64 >> level) for level, channels in enumerate(params.skips))
+    grid = image_grid(32, 32)[None]
+    flow = DenseFlow(
+        volume=torch.zeros(1, params.depth, 8, 8, 3),
+        image=grid,
+        occlusion=torch.ones(1, 1, 8, 8),
+        skip_occlusion=torch.ones(1, 3, 16, 16),
+        hint=torch.zeros(1, params.hint, 16, 16),
+        plate=grid,
+        background=torch.zeros(1, 1, 32, 32),
+        openings=openings,
+    )
+    features = SourceFeatures(
+        volume=torch.zeros(1, params.volume_channels, params.depth, 8, 8),
+        skips=skips,
+        image=white,
+        plate=white,
+        plate_skips=skips,
+    )
+    with torch.no_grad():
+        return network(features, flow)
+
+
+def test_the_photo_is_kept_less_where_a_mouth_opens_that_it_shows_shut():
+    shut = torch.full((1, 4, 16, 16), -1.0)
+    opened = shut.clone()
+    opened[:, 0, 6:10, 6:10] = 0.3
+    plain, changed = _images(shut)[-1], _images(opened)[-1]
+    assert float(plain.min()) > 0.85
+    assert float(changed[..., 31:33, 31:33].max()) < 0.2, "generated colour where the mouth opened"
+    torch.testing.assert_close(changed[..., :8, :], plain[..., :8, :])
+
+
+def test_a_mouth_that_the_photo_shows_open_is_kept():
+    both = torch.full((1, 4, 16, 16), -1.0)
+    both[:, ::2, 6:10, 6:10] = 0.3
+    assert float(_images(both)[-1].min()) > 0.85
