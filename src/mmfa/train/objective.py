@@ -87,7 +87,7 @@ class Objective(nn.Module):
             values["face"] = losses.perceptual_loss(output, target, self.priors.face)
         if config.loss_landmark:
             with torch.no_grad(), _exact(target):
-                seen = self._detect(target, batch.landmarks).points
+                seen = self._detect(grey(target), batch.landmarks).points
             values["landmark"] = self._landmark(output, near=batch.landmarks, wanted=seen)
         if config.loss_repose:
             values["repose"] = self._landmark(rendering.images[-1][count:], near=wanted, wanted=wanted)
@@ -155,10 +155,13 @@ class Objective(nn.Module):
         return (whole + losses.perceptual_loss(fake, real, self.priors.perceptual)) / 2
 
     def _landmark(self, output: Tensor, *, near: Tensor, wanted: Tensor) -> Tensor:
-        """L_ldmk (eq. 9) against the landmarks `wanted`, looked for in the region that the landmarks `near` span."""
+        """L_ldmk (eq. 9) against the landmarks `wanted`, looked for in the region that the landmarks `near` span.
+
+        In grey: the landmark network reads a mouth as open most readily when its inside is green, and a generator learns that.
+        """
         config = self.config
         with _exact(output):
-            found = self._detect(output.float(), near)
+            found = self._detect(grey(output.float()), near)
             weights = (config.landmark_lips, config.landmark_eyes, config.landmark_rest)
             return losses.landmark_loss(found.points, wanted, found.score, weights=weights)
 
@@ -195,6 +198,12 @@ def window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
     room = image.shape[-1] - side
     places = (room * (0.1 + 0.8 * corner)).round().long().tolist()
     return torch.stack([item[:, y : y + side, x : x + side] for item, (y, x) in zip(image, places, strict=True)])
+
+
+def grey(image: Tensor) -> Tensor:
+    """The luma of images (B,3,H,W), as three equal channels."""
+    weights = image.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    return (image * weights).sum(1, keepdim=True).expand_as(image)
 
 
 def _exact(tensor: Tensor) -> torch.autocast:
