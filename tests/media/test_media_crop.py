@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmfa.media.crop import CropBox, crop, face_crop_box, paste, to_grid, to_image, union_box
+from mmfa.media.crop import CropBox, crop, face_crop_box, paste, to_grid, union_box
 
 
 @pytest.fixture
@@ -40,12 +40,11 @@ def test_crop_outside_repeats_the_edge(picture):
 
 @pytest.mark.parametrize("side", [20.0, 51.7, 100.0])
 @pytest.mark.parametrize("size", [16, 64])
-def test_crop_samples_where_to_image_says(picture, side, size):
+def test_crop_samples_where_the_grid_says(picture, side, size):
     box = CropBox(cx=80.3, cy=60.6, side=side)
     cut = crop(picture, box, size=size).astype(float)
-    points = to_image(np.array([[-0.5, 0.25], [0.3, -0.7]]), box, size=size)
+    points = np.array([[80.3 - 0.24 * side, 60.6 + 0.12 * side], [80.3 + 0.14 * side, 60.6 - 0.34 * side]])
     grid = to_grid(points, box, size=size)
-    np.testing.assert_allclose(grid, [[-0.5, 0.25], [0.3, -0.7]])
     for (x, y), (u, v) in zip(points, grid, strict=True):
         column, row = (u + 1) * (size - 1) / 2, (v + 1) * (size - 1) / 2
         j, i = int(column), int(row)
@@ -58,8 +57,7 @@ def test_crop_samples_where_to_image_says(picture, side, size):
 
 def test_grid_corners_are_pixel_centres():
     box = CropBox(cx=50, cy=50, side=100)
-    np.testing.assert_allclose(to_image([-1, -1], box, size=10), [5, 5])
-    np.testing.assert_allclose(to_image([1, 1], box, size=10), [95, 95])
+    np.testing.assert_allclose(to_grid([[5, 5], [95, 95], [50, 50]], box, size=10), [[-1, -1], [1, 1], [0, 0]], atol=1e-12)
 
 
 def test_shrinking_is_antialiased():

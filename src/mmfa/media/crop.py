@@ -125,16 +125,8 @@ def paste(image: Array, patch: Array, box: CropBox, *, feather: float = 0.08) ->
     return result
 
 
-def to_image(points: ArrayLike, box: CropBox, *, size: int) -> NDArray[np.float64]:
-    """Map grid points (..., 2) as (x, y) of a crop of `size` pixels to image coordinates in pixels."""
-    x0, y0, _, _ = box.edges
-    pixels = (np.asarray(points, dtype=np.float64) + 1) * (size - 1) / 2 + 0.5
-    image_points: NDArray[np.float64] = pixels * (box.side / size) + np.array([x0, y0])
-    return image_points
-
-
 def to_grid(points: ArrayLike, box: CropBox, *, size: int) -> NDArray[np.float64]:
-    """Map image points (..., 2) as (x, y) in pixels to the grid of a crop; undoes `to_image`."""
+    """Map image points (..., 2) as (x, y) in pixels to the grid of a crop of `size` pixels."""
     x0, y0, _, _ = box.edges
     pixels = (np.asarray(points, dtype=np.float64) - np.array([x0, y0])) * (size / box.side)
     grid_points: NDArray[np.float64] = (pixels - 0.5) * 2 / (size - 1) - 1
