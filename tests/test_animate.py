@@ -200,11 +200,29 @@ def test_no_face_at_all(animator) -> None:
         animator.motion_of([np.full((64, 64, 3), 90, np.uint8)] * 3)
 
 
-def test_batches_do_not_change_the_picture(ready, window_motion) -> None:
-    one = list(ready.render(window_motion[:6], batch=1, paste_back=False))
-    four = list(ready.render(window_motion[:6], batch=4, paste_back=False))
+@pytest.fixture(scope="module")
+def exact(animator, portrait) -> Animator:
+    """The same model, all in float32."""
+    exact = Animator(animator.model, device="cpu", precision="float32")
+    exact.set_source(portrait)
+    return exact
+
+
+def test_batches_do_not_change_the_picture(exact, window_motion) -> None:
+    one = list(exact.render(window_motion[:6], batch=1, paste_back=False))
+    four = list(exact.render(window_motion[:6], batch=4, paste_back=False))
     assert len(one) == len(four) == 6
     assert max(int(np.abs(a.astype(int) - b.astype(int)).max()) for a, b in zip(one, four, strict=True)) <= 1
+
+
+def test_pictures_in_bfloat16_are_those_in_float32(animator, exact, portrait, window_motion) -> None:
+    half = Animator(animator.model, device="cpu", precision="bfloat16")
+    half.set_source(portrait)
+    pairs = zip(half.render(window_motion[::4]), exact.render(window_motion[::4]), strict=True)
+    errors = [np.square(a.astype(float) - b.astype(float)) for a, b in pairs]
+    assert len(errors) == 10
+    assert min(10 * np.log10(255**2 / error.mean()) for error in errors) > 50, "dB of every frame"
+    assert max(error.max() for error in errors) <= 5**2
 
 
 def test_motion_of_another_width_is_refused(ready, window_motion) -> None:

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from .edit import ATTRIBUTES, Amplitude, Attribute, Edit, Span, attribute_named
-from .errors import ConfigError, FaceError, MediaError, ModelError
-from .faces import PixelFace, crop_box, face_input, reframe, whole_picture
-from .geometry import geodesic_angle
-from .media.crop import CropBox, face_crop_box, paste, union_box
+from .ahead import ahead
+from .device import Precision, pick_device, pick_precision
+from .driving import TrackedMotion, motion_of_frames
+from .edit import Amplitude, Edit, Span
+from .errors import FaceError, MediaError, ModelError
+from .faces import PixelFace, crop_box, face_input, whole_picture
+from .media.crop import CropBox, paste
 from .media.files import check_input
 from .media.image import Array, read_image, to_uint8
 from .media.video import VideoReader, VideoWriter
 from .motion import DEFAULT_FPS, Motion
-from .nets.fold import fold_batch_norms
+from .nets.fold import for_inference
 from .nets.mmfa import MMFA, FaceInput, Source
 from .priors.detector import FaceDetector
 from .priors.landmarks import FaceLandmarker, FaceTracker
 from .provenance import SYNTHETIC
+from .relative import Mode, Modes, motion_distance, parse_modes, relative_motion
 from .smooth import DEFAULT_STRENGTH, smooth
 from .weights import from_pretrained
 
-Mode = Literal["relative", "absolute"]
-Modes = Mode | str | Mapping[Attribute, Mode]
-"""One mode for all attributes, or words such as ``rotation=absolute,expression=relative``; what isn't named is relative."""
+__all__ = [
+    "LONGEST_SIDE", "Anchor", "AnimateReport", "Animator", "Mode", "Modes", "SourcePhoto", "TrackedMotion",
+    "motion_distance", "parse_modes", "pick_device", "relative_motion",
+]  # fmt: skip
+
 Anchor = int | Literal["auto", "first"]
 LONGEST_SIDE = 1280
 """Photos are reduced to this, in pixels, before they are animated: the output video has the photo's size."""
@@ -45,14 +49,6 @@ class SourcePhoto:
     box: CropBox
     faces: int
     face: Source
-
-
-@dataclass(frozen=True)
-class TrackedMotion:
-    """The motion of a driving video. `held`: frames without a face, in which the last motion was held."""
-
-    motion: Motion
-    held: int
 
 
 @dataclass(frozen=True)
@@ -75,18 +71,21 @@ class Animator:
     >>> for frame in animator.render(animator.relative(animator.motion_of("talk.mp4").motion)): ...
     """
 
-    def __init__(self, model: MMFA, *, device: str = "auto", quiet: bool = True) -> None:
+    def __init__(self, model: MMFA, *, device: str = "auto", precision: Precision = "auto", quiet: bool = True) -> None:
         self.device = pick_device(device)
-        self.model = fold_batch_norms(model.eval().requires_grad_(False)).to(self.device)
+        self.precision = pick_precision(precision, self.device)
+        self.model = for_inference(model.eval().requires_grad_(False)).to(self.device)
         self.size = model.params.size
         self.quiet = quiet
         self._landmarker, self._detector = FaceLandmarker(), FaceDetector()
         self.source: SourcePhoto | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str | Path = "lite", *, device: str = "auto", quiet: bool = True) -> Animator:
-        """A shipped model by name, or one from a folder. Raises ModelError."""
-        return cls(from_pretrained(name), device=device, quiet=quiet)
+    def from_pretrained(
+        cls, name: str | Path = "lite", *, device: str = "auto", precision: Precision = "auto", quiet: bool = True
+    ) -> Animator:
+        """A shipped model by name, or one from a folder; `precision`: see `pick_precision`. Raises ModelError."""
+        return cls(from_pretrained(name), device=device, precision=precision, quiet=quiet)
 
     @torch.no_grad()
     def set_source(self, image: Array | str | Path, *, face: int = 0, crop: bool = True) -> SourcePhoto:
@@ -165,34 +164,9 @@ class Animator:
         else:
             frames, total = video, None
         tracker = FaceTracker(face, landmarker=self._landmarker, detector=self._detector)
-        motions: list[Motion] = []
-        boxes: list[tuple[float, float, float, float]] = []
-        first: CropBox | None = None
-        missing = held = 0
-        for image in self._progress(frames, "motion", total):
-            tracked = tracker.track(image)
-            if tracked is None:
-                missing += 1
-                continue
-            if tracked.lost:
-                held += 1
-                motions.append(motions[-1])
-                continue
-            pixel_face = PixelFace.of(tracked, image)
-            if first is None:
-                first = crop_box(pixel_face) if crop else whole_picture(image)
-            pixels = image if self.model.needs_pixels else None
-            motions.append(self.model.motion(face_input(pixels, pixel_face, first, size=self.size).to(self.device)).to("cpu"))
-            boxes.append(pixel_face.box)
-        if first is None:
-            shown = video if isinstance(video, str | Path) else "the driving frames"
-            raise FaceError(f"No face found in {shown}, in none of its {missing} frames.")
-        motion = Motion.concatenate([motions[0]] * missing + motions)
-        if crop and not self.model.needs_pixels:
-            box = face_crop_box(union_box(boxes))
-            scale, translation = reframe(motion.scale, motion.translation, old=first, new=box)
-            motion = replace(motion, scale=scale, translation=translation)
-        return TrackedMotion(replace(motion, fps=fps), held + missing)
+        name = str(video) if isinstance(video, str | Path) else "the driving frames"
+        shown = self._progress(frames, "motion", total)
+        return motion_of_frames(shown, tracker, self.model, device=self.device, crop=crop, fps=fps, name=name)
 
     def relative(self, motion: Motion, *, anchor: Anchor = "auto", mode: Modes = "relative") -> Motion:
         """The source's own motion plus the change of `motion` since its anchor frame; see `relative_motion`."""
@@ -214,23 +188,34 @@ class Animator:
             raise MediaError(f"The anchor frame {anchor} is outside the driving video of {len(motion)} frames.")
         return anchor
 
-    @torch.no_grad()
     def render(
-        self, motion: Motion, *, batch: int = 4, paste_back: bool = True, amplitude: Amplitude | None = None
+        self, motion: Motion, *, batch: int | None = None, paste_back: bool = True, amplitude: Amplitude | None = None
     ) -> Iterator[Array]:
         """Frames (H,W,3) uint8 of the source under `motion`; the bare crop (S,S,3) without `paste_back`.
 
+        batch: frames rendered together; by default 1 on a CPU, whose caches hold no more, else 4.
         Raises ModelError when the motion comes from a model with another expression feature, or when the model has no
         lips and eyes for the `amplitude`.
         """
         source = self._source()
+        for patch in self._patches(motion, batch=batch, amplitude=amplitude):
+            yield paste(source.image, patch, source.box) if paste_back else patch
+
+    @torch.no_grad()
+    def _patches(self, motion: Motion, *, batch: int | None, amplitude: Amplitude | None) -> Iterator[Array]:
+        """Crops (S,S,3) uint8 of the source under `motion`."""
+        photo = self._source()
         self._check(motion)
         gain = None if amplitude is None else amplitude.gain(self.model)
+        batch = batch or (1 if self.device.type == "cpu" else 4)
+        source = photo.face.expand(batch)
         for start in range(0, len(motion), batch):
             part = motion[start : start + batch].to(self.device)
-            images = self.model.render(source.face.expand(len(part)), part, gain=gain).images[-1]
-            for patch in to_uint8(images.float().cpu()):
-                yield paste(source.image, patch, source.box) if paste_back else patch
+            if len(part) < batch:
+                source = photo.face.expand(len(part))
+            with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
+                images = self.model.render(source, part, gain=gain).images[-1]
+            yield from to_uint8(images.float().cpu())
 
     def write(
         self,
@@ -239,15 +224,20 @@ class Animator:
         *,
         sound: Path | None = None,
         amplitude: Amplitude | None = None,
-        batch: int = 4,
+        batch: int | None = None,
         on_frame: Callable[[int, Array], None] | None = None,
     ) -> None:
-        """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing."""
-        height, width = self._source().image.shape[:2]
-        frames = self.render(motion, batch=batch, amplitude=amplitude)
+        """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing.
+
+        Frames are rendered in one thread while another pastes them back and encodes them.
+        """
+        source = self._source()
+        height, width = source.image.shape[:2]
+        patches = ahead(self._patches(motion, batch=batch, amplitude=amplitude))
         fps = motion.fps or DEFAULT_FPS
         with VideoWriter(output, fps=fps, size=(width, height), audio_from=sound, note=SYNTHETIC) as writer:
-            for number, frame in enumerate(self._progress(frames, "render", len(motion))):
+            for number, patch in enumerate(self._progress(patches, "render", len(motion))):
+                frame = paste(source.image, patch, source.box)
                 writer.write(frame)
                 if on_frame is not None:
                     on_frame(number, frame)
@@ -260,7 +250,7 @@ class Animator:
         mode: Modes = "relative",
         anchor: Anchor = "auto",
         crop: bool = True,
-        batch: int = 4,
+        batch: int | None = None,
         smoothing: float = DEFAULT_STRENGTH,
         edit: Edit | None = None,
         span: Span | None = None,
@@ -309,56 +299,3 @@ class Animator:
 
     def _progress(self, items: Iterable[Array], name: str, total: int | None) -> Iterable[Array]:
         return tqdm(items, desc=name, total=total, unit="frame", disable=self.quiet or None)
-
-
-def relative_motion(source: Motion, driving: Motion, *, anchor: int, mode: Modes = "relative") -> Motion:
-    """The source's motion, one, plus the change of the driving motion since its anchor frame; absolute attributes are the
-    driving motion's own.
-
-    ``R = R_d R_a^T R_s``, ``s = s_s s_d / s_a``, ``t = t_s + (t_d - t_a) s_s / s_a``, ``f = f_s + f_d - f_a``. The intensity is
-    the driving motion's: it says how strong the outcome is.
-    """
-    start, modes = driving[anchor], parse_modes(mode)
-    moved: dict[Attribute, Tensor] = {
-        "rotation": driving.rotation @ start.rotation.transpose(1, 2) @ source.rotation,
-        "scale": source.scale * driving.scale / start.scale,
-        "translation": source.translation + (driving.translation - start.translation) * (source.scale / start.scale),
-        "expression": source.expression + driving.expression - start.expression,
-    }
-    chosen: dict[str, Any] = {name: tensor for name, tensor in moved.items() if modes[name] == "relative"}
-    return replace(driving, **chosen)
-
-
-def parse_modes(mode: Modes) -> dict[Attribute, Mode]:
-    """The mode of every attribute. Raises ConfigError for an unknown attribute or mode, with the nearest suggested."""
-    known: tuple[Mode, ...] = get_args(Mode)
-    for one in known:
-        if mode == one:
-            return dict.fromkeys(ATTRIBUTES, one)
-    if isinstance(mode, str):
-        pairs = [word.partition("=")[::2] for word in mode.split(",")]
-    else:
-        pairs = list(mode.items())
-    modes: dict[Attribute, Mode] = dict.fromkeys(ATTRIBUTES, "relative")
-    for name, wanted in pairs:
-        if wanted not in known:
-            raise ConfigError(f"The mode {mode!r} isn't understood: write relative, absolute, or such as rotation=absolute.")
-        modes[attribute_named(name.strip())] = wanted
-    return modes
-
-
-def motion_distance(source: Motion, driving: Motion) -> Tensor:
-    """How far each driving frame (T,) is from the source's pose (15 degrees count 1) and expression (one spread counts 1)."""
-    angle = geodesic_angle(driving.rotation, source.rotation.expand_as(driving.rotation)) / 15
-    spread = driving.expression.std(0, correction=0).norm().clamp_min(1e-6)
-    return angle + (driving.expression - source.expression).norm(dim=1) / spread
-
-
-def pick_device(name: str) -> torch.device:
-    """auto: cuda, else mps, else cpu. Raises ModelError for a device this machine lacks."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "mps" if available["mps"] else "cpu")
-    if not available.get(name, False):
-        raise ModelError(f"The device {name!r} is not there; choose from {', '.join(n for n, ok in available.items() if ok)}.")
-    return torch.device(name)

@@ -279,15 +279,15 @@ def test_full_disk_keeps_the_old_file(place, capsys, monkeypatch) -> None:
 
 
 def test_interrupt_leaves_nothing(place, capsys, monkeypatch) -> None:
-    render = Animator.render
+    write, written = VideoWriter.write, []
 
-    def interrupted(self: Animator, *arguments: object, **options: object):  # noqa: ANN202
-        for number, frame in enumerate(render(self, *arguments, **options)):
-            if number == 2:
-                raise KeyboardInterrupt
-            yield frame
+    def interrupted(self: VideoWriter, image: np.ndarray) -> None:
+        written.append(image)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(self, image)
 
-    monkeypatch.setattr(Animator, "render", interrupted)
+    monkeypatch.setattr(VideoWriter, "write", interrupted)
     assert main(["animate", str(place.portrait), str(place.driving), "-o", str(place.output)]) == 130
     assert capsys.readouterr().err == "mmfa: interrupted; no unfinished file was left.\n"
     assert not list(place.out.iterdir())

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmfa.geometry import image_grid, volume_grid, warp
+from mmfa.nets.anchors import COUNT, MOUTH
 from mmfa.nets.dense_motion import DenseMotion, LiteDenseMotion
 from mmfa.nets.sizes import tiny, tiny_paper
 
@@ -63,3 +64,23 @@ def test_shapes_and_ranges(kind):
     assert flow.occlusion.shape == (2, 1, 16, 16)
     assert 0 <= float(flow.occlusion.min()) and float(flow.occlusion.max()) <= 1
     assert (flow.image is None) == (flow.skip_occlusion is None) == (kind == "paper")
+
+
+def _mouth(gap):
+    """Keypoints of which those of the inner lips form a mouth, `gap` high, in the middle of the picture."""
+    keypoints = torch.full((1, COUNT, 3), 0.9)
+    angle = torch.linspace(torch.pi, -torch.pi, len(MOUTH) + 1)[:-1]
+    ring = torch.stack([0.3 * angle.cos(), -gap / 2 * angle.sin(), torch.zeros(len(MOUTH))], 1)
+    keypoints[:, list(MOUTH)] = ring
+    return keypoints
+
+
+def test_openings_are_where_the_driving_mouth_is_open_and_what_the_photo_has_there():
+    network = _network("lite")
+    _, flow = _flow(network, source=_mouth(0.02), driving=_mouth(0.4))
+    driving, source = flow.openings[0, 0], flow.openings[0, 2]
+    middle = driving.shape[-1] // 2
+    assert float(driving[middle, middle]) > 0.1 and float(driving[0].max()) < -0.5
+    assert float(source.max()) < 0.02, "the photo's mouth is shut, wherever it is taken from"
+    _, flow = _flow(network, source=_mouth(0.4), driving=_mouth(0.4))
+    torch.testing.assert_close(flow.openings[:, :2], flow.openings[:, 2:], atol=1e-4, rtol=0)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, DownBlock, PreActivationBlock, ResBlock
@@ -24,6 +27,17 @@ class SourceFeatures:
     image: Tensor
     plate: Tensor | None = None
     plate_skips: tuple[Tensor, ...] = ()
+
+    @cached_property
+    def pictures(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The photo and its plate at the size of each skip, (B,3,S/2^i,S/2^i), finest first."""
+        assert self.plate is not None
+        together = torch.channels_last  # as the skips are in inference: a place is read with all its channels
+        levels = [(self.image.contiguous(memory_format=together), self.plate.contiguous(memory_format=together))]
+        while len(levels) < len(self.skips):
+            photo, plate = levels[-1]
+            levels.append((F.avg_pool2d(photo, 2), F.avg_pool2d(plate, 2)))
+        return tuple(levels)
 
 
 @dataclass(frozen=True)

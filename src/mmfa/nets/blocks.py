@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +19,13 @@ class ConvBlock(nn.Sequential):
             nn.BatchNorm2d(channels_out),
             nn.ReLU(inplace=True),
         )
+
+
+class UpConvBlock(ConvBlock):
+    """Nearest doubling of height and width, then a `ConvBlock`: (B,in,H,W) to (B,out,2H,2W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(upsample(x))
 
 
 class ResBlock(nn.Module):
@@ -53,6 +64,27 @@ def start_small(layers: nn.Sequential, *, std: float = 0.0) -> None:
 def upsample(x: Tensor) -> Tensor:
     """Nearest-neighbour doubling of height and width."""
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample maps (B,C,H,W) to `size` (height, width) bilinearly, corners on corners."""
+    if (x.shape[-2], x.shape[-1]) == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def stack_maps(*maps: Tensor) -> Tensor:
+    """Maps (B,C_i,H,W) stacked along their channels, in the memory layout of the first; `torch.cat` may take another."""
+    if maps[0].is_contiguous():
+        return torch.cat(maps, 1)
+    return torch.cat([x.permute(0, 2, 3, 1) for x in maps], 3).permute(0, 3, 1, 2)
+
+
+def joint_convolution(x: Tensor, *layers: nn.Conv2d) -> Tensor:
+    """The outputs of several same-shaped convolutions of one input, stacked along the channels: one pass, full registers."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])
+    return F.conv2d(x, weight, bias, layers[0].stride, layers[0].padding)
 
 
 def smooth_step(x: Tensor, low: float, high: float) -> Tensor:
@@ -137,3 +169,15 @@ class BottleneckTrunk(nn.Sequential):
             layers += [Bottleneck(width) for _ in range(count)]
             channels = width
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """A network in eval mode for a while; afterwards each of its layers is in the mode in which it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import image_grid, polygon_distance, resize_grid, volume_grid, warp
-from .anchors import COUNT, GROUPS, LIDS, MOUTH
-from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, smooth_step, upsample
-
-_BACKGROUND_LOGIT = -8.0
+from .anchors import COUNT, LIDS, MOUTH
+from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, UpConvBlock, joint_convolution, resize, smooth_step
+from .prior import add_prior
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,10 @@ class LiteDenseMotion(nn.Module):
             [ConvBlock(count * (params.compressed + 1), a), ConvBlock(a, b, stride=2), ConvBlock(b, c, stride=2)]
         )
         self.middle = ResBlock(c)
-        self.up = nn.ModuleList([ConvBlock(c, b), ConvBlock(2 * b, a), ConvBlock(2 * a, a)])
+        self.up = nn.ModuleList([UpConvBlock(c, b), UpConvBlock(2 * b, a), ConvBlock(2 * a, a)])
         self.masks = nn.Conv2d(a, count * params.depth, 1)
         self.occlusion = nn.Conv2d(a, 1, 3, 1, 1)
-        self.fine = ConvBlock(a, params.fine_width)
+        self.fine = UpConvBlock(a, params.fine_width)
         self.fine_masks = nn.Conv2d(params.fine_width, count, 3, 1, 1)
         self.fine_shift = nn.Conv2d(params.fine_width, 2, 3, 1, 1)
         self.skip_occlusion = nn.Conv2d(params.fine_width, params.skips, 3, 1, 1)
@@ -86,97 +84,74 @@ class LiteDenseMotion(nn.Module):
 
     def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> DenseFlow:
         """volume (B,C,D,h,w); keypoints (B,K,3); jacobian (B,3,3) from `motion.jacobian`; driving scale (B,1)."""
-        params = self.params
-        batch, _, depth, height, width = volume.shape
-        exact = torch.autocast(volume.device.type, enabled=False)  # positions need more digits than bfloat16 has
-        grid = volume_grid(depth, height, width, device=volume.device)
-        with exact:
-            offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
-            moved = torch.einsum("bij,dhwj->bdhwi", jacobian, grid)
-
-        middle = depth // 2
-        slices = moved[:, middle, None] + offsets[:, :, None, None]  # (B,K,h,w,3)
-        slices = torch.cat([grid[middle].expand(batch, 1, -1, -1, -1), slices], 1)
-        warped = warp(self.compress(volume), slices)  # (B,c,K+1,h,w)
-        flat = image_grid(height, width, device=volume.device)
-        heat = _heatmaps(flat, driving, params.heatmap_variance) - _heatmaps(flat, source, params.heatmap_variance)
-        heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], 1)
-        x0 = self.down[0](torch.cat([warped.flatten(1, 2), heat], 1))
-        x1 = self.down[1](x0)
-        x2 = self.middle(self.down[2](x1))
-        y = self.up[0](upsample(x2))
-        y = self.up[1](upsample(torch.cat([y, x1], 1)))
-        y = self.up[2](torch.cat([y, x0], 1))
-
-        logits = self.masks(y).float().reshape(batch, params.keypoints + 1, -1)
-        with exact:
-            masks = (logits + self._prior(grid.flatten(0, 2), driving, scale)).softmax(1)
-            masks = masks.unflatten(2, (depth, height, width))
-            background = masks[:, 0, ..., None]
-            volume_flow = background * grid + (1 - background) * moved
-            volume_flow = volume_flow + torch.einsum("bkdhw,bki->bdhwi", masks[:, 1:], offsets)
-
-        z = self.fine(upsample(y))
+        depth, height, width = volume.shape[2:]
         rows, columns = 4 * height, 4 * width
-        flat = image_grid(rows, columns, device=volume.device)
-        learned = F.interpolate(
-            torch.cat([self.fine_masks(z), self.fine_shift(z)], 1).float(), (rows, columns), mode="bilinear", align_corners=True
-        )
-        logits, shift = learned[:, :-2].flatten(2), learned[:, -2:].permute(0, 2, 3, 1)
-        with exact:
-            fine = (logits + self._prior(flat.flatten(0, 1), driving[..., :2], scale, parts=True)).softmax(1)
-            background = fine[:, 0, :, None]
-            head = fine[:, 1:] / (1 - fine[:, :1]).clamp_min(1e-6)
+        grid, flat = volume_grid(depth, height, width, device=volume.device), image_grid(rows, columns, device=volume.device)
+        # Positions need more digits than bfloat16 has.
+        with torch.autocast(volume.device.type, enabled=False):
+            offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
+            moved = jacobian @ grid.flatten(0, 2).T  # (B,3,D*h*w)
+            reach = self.log_width.exp() * scale
+        y = self._hourglass(volume, moved, offsets, source=source, driving=driving)
+        z = self.fine(y)
+        count = offsets.shape[1] + 1
+        masks = self.masks(y).float().reshape(len(y), count, -1)
+        fine = joint_convolution(z, self.fine_masks, self.fine_shift, self.skip_occlusion).float().contiguous()
+        learned = resize(fine[:, : count + 2], (rows, columns))
+        with torch.autocast(volume.device.type, enabled=False):
+            masks = add_prior(masks, grid.flatten(0, 2), driving, width=reach).softmax(1)
+            still, carried = masks[:, :1], offsets.transpose(1, 2) @ masks[:, 1:]
+            volume_flow = moved + still * (grid.flatten(0, 2).T - moved) + carried
+
+            logits, points = learned[:, :count].flatten(2), flat.flatten(0, 1)
+            near = self.params.part_width * scale
+            masks = add_prior(logits, points, driving[..., :2], width=reach, part_width=near).softmax(1)
+            still = masks[:, :1]
             shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
-            moved2d = (flat @ jacobian[:, None, :2, :2].transpose(2, 3)).flatten(1, 2)
-            image_flow = moved2d + head.transpose(1, 2) @ shifts
-        residual = 0.05 * torch.tanh(shift)
-        image_flow = image_flow.unflatten(1, (rows, columns)) + residual
-        with exact, torch.no_grad():
-            here = image_grid(2 * height, 2 * width, device=volume.device)
-            there = resize_grid(image_flow, 2 * height, 2 * width)
-            openings = torch.cat([_openings(here.expand_as(there), driving), _openings(there, source)], 1)
+            carried = (shifts.transpose(1, 2) @ masks[:, 1:]) / (1 - still).clamp_min(1e-6)
+            image_flow = (jacobian[:, :2, :2] @ points.T + carried).unflatten(2, (rows, columns))
+            residual = 0.05 * torch.tanh(learned[:, count:])
+            image_flow = (image_flow + residual).permute(0, 2, 3, 1)
+            openings = _openings(image_flow, source=source, driving=driving)
         return DenseFlow(
-            volume=volume_flow,
+            volume=volume_flow.unflatten(2, (depth, height, width)).permute(0, 2, 3, 4, 1),
             image=image_flow,
             occlusion=self.occlusion(y).float().sigmoid(),
-            skip_occlusion=self.skip_occlusion(z).float().sigmoid(),
+            skip_occlusion=fine[:, count + 2 :].sigmoid(),
             hint=z,
-            plate=flat + residual,
-            background=smooth_step(background.transpose(1, 2).unflatten(2, (rows, columns)), 0.3, 0.7),
+            plate=flat + residual.permute(0, 2, 3, 1),
+            background=smooth_step(still.unflatten(2, (rows, columns)), 0.3, 0.7),
             openings=openings,
         )
 
-    def _prior(self, points: Tensor, keypoints: Tensor, scale: Tensor, *, parts: bool = False) -> Tensor:
-        """Log-Gaussian logits (B,K+1,P) of points (P,2|3) around keypoints (B,K,2|3); depth counts less.
-
-        With `parts`, an eye reaches as far as its keypoints' width, but inside it the nearest keypoint wins
-        sharply: the upper lid of a closed eye still is not the lower one, although both keypoints lie within a pixel.
-        """
-        weight = points.new_tensor([1.0, 1.0, 0.3][: points.shape[1]]).sqrt()
-        p, k = points * weight, keypoints * weight
-        distance = (p**2).sum(-1) + (k**2).sum(-1, keepdim=True) - 2 * k @ p.T
-        width = (self.log_width.exp() * scale)[..., None]
-        logits = -distance / (2 * width**2)
-        if parts:
-            sharp = 2 * (self.params.part_width * scale)[..., None] ** 2
-            pieces = list(logits.unbind(1))
-            for group in map(list, GROUPS):
-                inside = distance[:, group]
-                nearest = inside.amin(1, keepdim=True)
-                voronoi = (nearest - inside) / sharp - nearest / (2 * width[:, group] ** 2)
-                for index, piece in zip(group, voronoi.unbind(1), strict=True):
-                    pieces[index] = piece
-            logits = torch.stack(pieces, 1)
-        return torch.cat([torch.full_like(logits[:, :1], _BACKGROUND_LOGIT), logits], 1)
+    def _hourglass(self, volume: Tensor, moved: Tensor, offsets: Tensor, *, source: Tensor, driving: Tensor) -> Tensor:
+        """Features (B,a,h,w) of how each keypoint would move the middle slice of the volume, and of where keypoints were."""
+        depth, height, width = volume.shape[2:]
+        size, middle = height * width, depth // 2
+        grid = volume_grid(depth, height, width, device=volume.device)[middle].flatten(0, 1).T  # (3,h*w)
+        slices = moved[:, None, :, middle * size : (middle + 1) * size] + offsets[..., None]
+        slices = torch.cat([grid.expand(len(volume), 1, -1, -1), slices], 1)  # (B,K+1,3,h*w)
+        places = slices.transpose(2, 3).unflatten(2, (height, width))
+        warped = warp(self.compress(volume), places).flatten(1, 2)
+        flat, variance = image_grid(height, width, device=volume.device), self.params.heatmap_variance
+        heat = _heatmaps(flat, driving, variance) - _heatmaps(flat, source, variance)
+        x0 = self.down[0](torch.cat([warped, torch.zeros_like(heat[:, :1]), heat], 1))
+        x1 = self.down[1](x0)
+        x2 = self.middle(self.down[2](x1))
+        y = self.up[1](torch.cat([self.up[0](x2), x1], 1))
+        return self.up[2](torch.cat([y, x0], 1))
 
 
-def _openings(places: Tensor, keypoints: Tensor) -> Tensor:
-    """Signed distances (B,2,h,w) of places (B,h,w,2) to the outlines of the mouth and of the nearer eye."""
-    size, points, outlines = places.shape[1:3], places.flatten(1, 2), keypoints[..., :2]
-    mouth = polygon_distance(points, outlines[:, list(MOUTH)])
-    eyes = torch.maximum(*(polygon_distance(points, outlines[:, list(lids)]) for lids in LIDS))
-    return torch.stack([mouth, eyes], 1).unflatten(2, size)
+@torch.no_grad()
+def _openings(image_flow: Tensor, *, source: Tensor, driving: Tensor) -> Tensor:
+    """`DenseFlow.openings` (B,4,h/2,w/2) of a flow (B,h,w,2); no gradient: outlines say where, not which way to move."""
+    height, width = image_flow.shape[1] // 2, image_flow.shape[2] // 2
+    there = resize_grid(image_flow, height, width)
+    here = image_grid(height, width, device=there.device).expand_as(there)
+    places, keypoints = torch.cat([here, there]).flatten(1, 2), torch.cat([driving, source])[..., :2]
+    mouth, *eyes = (polygon_distance(places, keypoints[:, list(outline)]) for outline in (MOUTH, *LIDS))
+    distances = torch.stack([mouth, torch.maximum(*eyes)], 1).unflatten(2, (height, width))
+    return torch.cat(distances.chunk(2), 1)
 
 
 def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import resize_grid, warp
+from ..geometry import warp
 from .appearance import SourceFeatures
-from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, upsample
+from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, stack_maps, upsample
 from .dense_motion import DenseFlow
+from .sampling import Sampler
 
 
 @dataclass(frozen=True)
@@ -64,38 +64,46 @@ class LiteGenerator(nn.Module):
         assert flow.plate is not None and flow.background is not None and features.plate is not None
         assert flow.openings is not None
         x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
-        images = []
+        layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background], 1)
+        images: list[Tensor] = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
             level = len(self.ups) - 1 - index
-            skip = features.skips[level]
-            size = (skip.shape[-2], skip.shape[-1])
-            grid, behind = resize_grid(flow.image, *size), resize_grid(flow.plate, *size)
-            cover = F.interpolate(flow.background, size=size, mode="bilinear", align_corners=True)
-            occlusion = flow.skip_occlusion[:, level, None]
-            occlusion = F.interpolate(occlusion, size=size, mode="bilinear", align_corners=True)
+            size = (features.skips[level].shape[-2], features.skips[level].shape[-1])
             x = upsample(up(x))
             if index == 0:  # a mouth that opens on a photo with closed lips: only the motion says so
                 x = x + self.hint(flow.hint)
-            distances = F.interpolate(flow.openings, size=size, mode="bilinear", align_corners=True)
-            openings = (distances * (size[0] / 2)).sigmoid()  # soft over a pixel of this level
+            openings = (resize(flow.openings, size) * (size[0] / 2)).sigmoid()  # soft over a pixel of this level
             x = x + self.openings[index](openings)
             fresh = (openings[:, :2] - openings[:, 2:]).clamp_min(0) * self.fresh[:, None, None]
-            fixed = cover.detach()
-            skip = fixed * warp(features.plate_skips[level], behind) + (1 - fixed) * warp(skip, grid)
-            x = merge(torch.cat([x, skip * occlusion], 1))
+            occlusion = resize(flow.skip_occlusion[:, level, None], size)
+            skip, photo = self._layers(features, resize(layers, size), occlusion, level=level)
+            x = merge(stack_maps(x, skip.to(x.dtype)))
             y = output(x).float()
             keep = (y[:, 3:] - fresh.sum(1, keepdim=True)).sigmoid()
-            photo, plate = (F.interpolate(picture, size=size, mode="area") for picture in (features.image, features.plate))
-            moved = warp(photo, grid)
-            layers = fixed * warp(plate, behind) + (1 - fixed) * moved
-            if self.training:
-                # No value, only a gradient: what is background is judged by the photo itself. Against a plate that is
-                # blurred where the head was, the head's layer would win everywhere, and the plate would blur ever more.
-                layers = layers + (cover - fixed) * (warp(photo, behind) - moved).detach()
-            image = keep * layers + (1 - keep) * y[:, :3].sigmoid()
-            images.append(image)
-            x = torch.cat([x, image, keep], 1)
+            images.append(torch.lerp(y.sigmoid()[:, :3], photo, keep))
+            if level:
+                x = stack_maps(x, images[-1], keep)
         return tuple(images)
+
+    def _layers(self, features: SourceFeatures, layers: Tensor, occlusion: Tensor, *, level: int) -> tuple[Tensor, Tensor]:
+        """The skip features (B,c,h,w), times `occlusion` (B,1,h,w), and the picture (B,3,h,w) of a level, head on plate.
+
+        layers (B,5,h,w): the flow of the head, that of the plate, and how far the plate covers the head.
+        """
+        grid, behind = (flow.permute(0, 2, 3, 1) for flow in (layers[:, :2], layers[:, 2:4]))
+        head, plate, cover = Sampler(grid), Sampler(behind), layers[:, 4:]
+        fixed = cover.detach()
+        near, far = (1 - fixed) * occlusion, fixed * occlusion
+        skip = plate.read(features.plate_skips[level], far) + head.read(features.skips[level], near)
+        photo, backdrop = features.pictures[level]
+        picture = plate.read(backdrop, fixed) + head.read(photo, 1 - fixed)
+        if self.training:
+            # No value, only a gradient: what is background is judged by the photo itself. Against a plate that is
+            # blurred where the head was, the head's layer would win everywhere, and the plate would blur ever more.
+            with torch.no_grad():
+                difference = plate.read(photo) - head.read(photo)
+            picture = picture + (cover - fixed) * difference
+        return skip, picture
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ..motion import Composition, Motion, compose, jacobian
 from .affine import MeshAffineEstimator, MeshAffineParams
 from .anchors import COUNT, anchor_log_widths, anchor_points
 from .appearance import LiteAppearanceExtractor, LiteAppearanceParams, SourceFeatures
+from .blocks import evaluating
 from .canonical import MeshCanonicalDetector, MeshCanonicalParams
 from .dense_motion import DenseFlow, LiteDenseMotion, LiteDenseMotionParams
 from .expression import (
@@ -179,14 +180,11 @@ class MMFA(nn.Module):
     def _features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> SourceFeatures:
         """The features of the photo and of its background plate; the dense motion at rest says where the head is."""
         features = self.appearance(image)
-        training = self.dense_motion.training
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self.dense_motion):
             still = torch.eye(3, device=image.device).expand(len(image), 3, 3)
-            self.dense_motion.eval()
             flow = self.dense_motion(
                 features.volume, source=keypoints, driving=keypoints, jacobian=still, scale=motion.scale
             )
-            self.dense_motion.train(training)
             plate = background_plate(image, flow.background)
         return replace(features, plate=plate, plate_skips=self.appearance(plate).skips)
 

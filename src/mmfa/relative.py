@@ -1,0 +1,61 @@
+"""Relative motion: the change of a driving motion, put on the source's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from .edit import ATTRIBUTES, Attribute, attribute_named
+from .errors import ConfigError
+from .geometry import geodesic_angle
+from .motion import Motion
+
+Mode = Literal["relative", "absolute"]
+Modes = Mode | str | Mapping[Attribute, Mode]
+"""One mode for all attributes, or words such as ``rotation=absolute,expression=relative``; what isn't named is relative."""
+
+
+def relative_motion(source: Motion, driving: Motion, *, anchor: int, mode: Modes = "relative") -> Motion:
+    """The source's motion, one, plus the change of the driving motion since its anchor frame; absolute attributes are the
+    driving motion's own.
+
+    ``R = R_d R_a^T R_s``, ``s = s_s s_d / s_a``, ``t = t_s + (t_d - t_a) s_s / s_a``, ``f = f_s + f_d - f_a``. The intensity is
+    the driving motion's: it says how strong the outcome is.
+    """
+    start, modes = driving[anchor], parse_modes(mode)
+    moved: dict[Attribute, Tensor] = {
+        "rotation": driving.rotation @ start.rotation.transpose(1, 2) @ source.rotation,
+        "scale": source.scale * driving.scale / start.scale,
+        "translation": source.translation + (driving.translation - start.translation) * (source.scale / start.scale),
+        "expression": source.expression + driving.expression - start.expression,
+    }
+    chosen: dict[str, Any] = {name: tensor for name, tensor in moved.items() if modes[name] == "relative"}
+    return replace(driving, **chosen)
+
+
+def parse_modes(mode: Modes) -> dict[Attribute, Mode]:
+    """The mode of every attribute. Raises ConfigError for an unknown attribute or mode, with the nearest suggested."""
+    known: tuple[Mode, ...] = get_args(Mode)
+    for one in known:
+        if mode == one:
+            return dict.fromkeys(ATTRIBUTES, one)
+    if isinstance(mode, str):
+        pairs = [word.partition("=")[::2] for word in mode.split(",")]
+    else:
+        pairs = list(mode.items())
+    modes: dict[Attribute, Mode] = dict.fromkeys(ATTRIBUTES, "relative")
+    for name, wanted in pairs:
+        if wanted not in known:
+            raise ConfigError(f"The mode {mode!r} isn't understood: write relative, absolute, or such as rotation=absolute.")
+        modes[attribute_named(name.strip())] = wanted
+    return modes
+
+
+def motion_distance(source: Motion, driving: Motion) -> Tensor:
+    """How far each driving frame (T,) is from the source's pose (15 degrees count 1) and expression (one spread counts 1)."""
+    angle = geodesic_angle(driving.rotation, source.rotation.expand_as(driving.rotation)) / 15
+    spread = driving.expression.std(0, correction=0).norm().clamp_min(1e-6)
+    return angle + (driving.expression - source.expression).norm(dim=1) / spread

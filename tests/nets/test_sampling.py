@@ -1,0 +1,57 @@
+"""Reading maps by a table of corners: the same pictures as `warp`'s."""
+
+import pytest
+import torch
+
+from mmfa.geometry import image_grid, warp
+from mmfa.nets.cost import blank_face
+from mmfa.nets.sampling import Sampler
+from mmfa.nets.sizes import build_model, tiny
+
+
+def _places(height: int, width: int) -> torch.Tensor:
+    """A grid of random places, a fifth of them outside the map, some exactly on its corners."""
+    grid = 2.4 * torch.rand(2, height, width, 2, generator=torch.Generator().manual_seed(0)) - 1.2
+    grid.flatten(0, -2)[:4] = torch.tensor([-1.0, 1.0, 0.0, 5.0])[:, None]
+    return grid
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (1, 6), (6, 1)], ids=str)
+def test_reads_what_warp_reads(shape: tuple[int, int]) -> None:
+    features, grid = torch.rand(2, 5, *shape), _places(8, 8)
+    with torch.no_grad():
+        sampler = Sampler(grid)
+        torch.testing.assert_close(sampler.read(features), warp(features, grid), atol=1e-6, rtol=0)
+        gain = torch.rand(2, 1, 8, 8)
+        torch.testing.assert_close(sampler.read(features, gain), gain * warp(features, grid), atol=1e-6, rtol=0)
+        other = torch.rand(2, 3, *(2 * side for side in shape))
+        torch.testing.assert_close(sampler.read(other), warp(other, grid), atol=1e-6, rtol=0)
+
+
+def test_one_photo_under_many_grids_is_read_like_many_photos() -> None:
+    photo, grid = torch.rand(1, 3, 7, 9), _places(8, 8)
+    with torch.no_grad():
+        read = Sampler(grid).read(photo.expand(2, -1, -1, -1))
+        torch.testing.assert_close(read, warp(photo.repeat(2, 1, 1, 1), grid), atol=1e-6, rtol=0)
+
+
+def test_gradients_reach_the_maps_the_places_and_the_gain() -> None:
+    tensors = torch.rand(1, 3, 7, 9), 0.5 * image_grid(8, 8)[None], torch.rand(1, 1, 8, 8)
+    features, grid, gain = (tensor.requires_grad_() for tensor in tensors)
+    Sampler(grid).read(features, gain).square().sum().backward()
+    assert all(tensor.grad is not None and float(tensor.grad.abs().sum()) > 0 for tensor in (features, grid, gain))
+
+
+def test_a_rendering_does_not_depend_on_whether_gradients_are_wanted() -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny()).eval()
+    face = blank_face(64, mesh_points=478)
+    face.image.uniform_()
+    source = model.source(face)
+    moved = source.motion[torch.tensor([0])]
+    moved.translation.add_(0.1)
+    wanted = model.render(source, moved)
+    with torch.no_grad():
+        found = model.render(source, moved)
+    for a, b in zip(found.images, wanted.images, strict=True):
+        torch.testing.assert_close(a, b.detach(), atol=1e-5, rtol=0)
