@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmfa.geometry import invert_affine, similarity, transform_points
+from mmfa.nets.anchors import VERTICES
 from mmfa.nets.discriminator import Judgement
 from mmfa.priors.groups import BROWS, EYES, IRISES, LIPS
 from mmfa.train import losses
@@ -106,6 +107,10 @@ CASES = {
     "deformation": (
         lambda: losses.deformation_loss(random(2, 5, 3) - 0.5),
         lambda: losses.deformation_loss(torch.zeros(2, 5, 3)),
+    ),
+    "size": (
+        lambda: losses.size_loss(random(2, 5, 3), 2 * random(2, 5, 3), (0, 3)),
+        lambda: losses.size_loss(random(2, 5, 3), random(2, 5, 3) + 0.3, (0, 3)),
     ),
 }
 
@@ -223,6 +228,18 @@ def test_ssl_is_one_for_unrelated_and_two_for_opposite() -> None:
 
 def test_deformation_is_the_l1_norm() -> None:
     assert float(losses.deformation_loss(torch.tensor([[[1.0, -2.0, 3.0], [0.0, 0.0, 0.0]]]))) == pytest.approx(3)
+
+
+def test_size_loss_is_the_log_of_the_distances_ratio_of_one_pair() -> None:
+    first = torch.tensor([[[0.0, 0.0, 0.0], [3.0, 4.0, 0.0], [9.0, 9.0, 9.0]]])
+    second = torch.tensor([[[1.0, 1.0, 1.0], [1.0, 11.0, 1.0], [0.0, 0.0, 0.0]]])
+    assert float(losses.size_loss(first, second, (0, 1))) == pytest.approx(math.log(2))
+    assert float(losses.size_loss(second, first, (0, 1))) == pytest.approx(math.log(2))
+
+
+def test_lips_lids_and_irises_weigh_three_times_in_the_anchoring() -> None:
+    weights = losses.anchor_weights()
+    assert [float(weights[VERTICES.index(vertex)]) for vertex in (13, 159, 468, 1, 10, 70)] == [3, 3, 3, 1, 1, 1]
 
 
 def test_multi_scale_adds_outputs_and_octaves_up() -> None:

@@ -322,19 +322,15 @@ def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
 
 def test_canonical_keypoints_tell_people_apart(config) -> None:
     """L_id alone is met by canonical keypoints that are the same for everybody; the persons' mean shapes forbid that."""
-    errors = {}
-    for weight in (0.0, 5.0):
-        own = replace(config, anchor_steps=150, anchor_batch=32, loss_canonical=weight, output=f"{config.output}{weight}")
-        trainer = Trainer(own, quiet=True)
-        trainer._anchor_stage()
-        count, clips = len(VERTICES), trainer.data.clips
-        with torch.no_grad():
-            faces = [face_of(torch.zeros(len(clip.mesh), 0), clip.landmarks) for clip in clips]
-            means = [trainer.model.eval().canonical(face).mean(0)[:count] for face in faces]
-        wanted = [trainer.data.shapes[clip.person][list(VERTICES)] for clip in clips]
-        apart = wanted[0] - wanted[1]
-        errors[weight] = float((means[0] - means[1] - apart).norm() / apart.norm())
-    assert errors[5.0] < 0.6 * errors[0.0], errors
+    trainer = Trainer(replace(config, anchor_steps=20, anchor_batch=32), quiet=True)
+    trainer._anchor_stage()
+    count, clips = len(VERTICES), trainer.data.clips
+    with torch.no_grad():
+        faces = [face_of(torch.zeros(len(clip.mesh), 0), clip.landmarks) for clip in clips]
+        means = [trainer.model.eval().canonical(face).mean(0)[:count] for face in faces]
+    wanted = [trainer.data.shapes[clip.person][list(VERTICES)] for clip in clips]
+    apart = wanted[0] - wanted[1]
+    assert float((means[0] - means[1] - apart).norm() / apart.norm()) < 0.2
 
 
 def test_perceptual_loss_runs(config) -> None:

@@ -12,6 +12,8 @@ from ..geometry import volume_grid
 from .anchors import COUNT
 from .blocks import DownBlock, UpBlock, mlp, start_small
 
+_GAIN = 8.0  # offsets from the mean mesh are about 0.1
+
 
 @dataclass(frozen=True)
 class MeshCanonicalParams:
@@ -37,8 +39,31 @@ class MeshCanonicalDetector(nn.Module):
         start_small(self.head)
 
     def forward(self, mesh: Tensor) -> Tensor:
-        offset = self.head(8 * mesh.flatten(1)).unflatten(1, (-1, 3))
+        offset = self.head(_GAIN * mesh.flatten(1)).unflatten(1, (-1, 3))
         return self.anchors + self.params.reach * offset
+
+    @torch.no_grad()
+    def set_linear(self, read: Tensor, bias: Tensor, write: Tensor, centre: Tensor) -> None:
+        """Make the head exactly ``x_c = centre + write^T (read^T offset + bias)``, in the same weights.
+
+        read (3P,k), bias (k,), write (k,K,3), centre (K,3). A unit passes what is positive, its twin what is negative, so
+        every hidden layer must have 2k units: ValueError otherwise.
+        """
+        layers = [layer for layer in self.head if isinstance(layer, nn.Linear)]
+        count = read.shape[1]
+        if 2 * count > min(self.params.hidden):
+            raise ValueError(f"{count} directions need {2 * count} hidden units, there are {min(self.params.hidden)}")
+        for layer in layers:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        layers[0].weight[: 2 * count] = torch.cat([read.T, -read.T]) / _GAIN
+        layers[0].bias[: 2 * count] = torch.cat([bias, -bias])
+        for layer in layers[1:-1]:
+            layer.weight.fill_diagonal_(1.0)
+            layer.weight[2 * count :] = 0
+        outputs = write.flatten(1).T / self.params.reach
+        layers[-1].weight[:, : 2 * count] = torch.cat([outputs, -outputs], 1)
+        layers[-1].bias.copy_(((centre - self.anchors) / self.params.reach).flatten())
 
 
 @dataclass(frozen=True)

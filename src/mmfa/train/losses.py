@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import invert_affine, transform_points
+from ..nets.anchors import FINE, VERTICES
 from ..nets.discriminator import Judgement
 from ..priors.groups import LOSS_GROUPS
 
@@ -111,6 +112,13 @@ def keypoint_loss(keypoints: Tensor, landmarks: Tensor, weights: Tensor, *, dept
     return (difference * difference.new_tensor([1.0, 1.0, depth]) * weights[:, None]).mean()
 
 
+def anchor_weights(device: torch.device | str = "cpu") -> Tensor:
+    """Weights (M,) of `keypoint_loss` for the anchored keypoints: 3 on lips, lids and irises, 1 elsewhere."""
+    weights = torch.ones(len(VERTICES), device=device)
+    weights[:FINE] = 3.0
+    return weights
+
+
 def equivariance_loss(keypoints: Tensor, transformed: Tensor, transform: Tensor) -> Tensor:
     """L_E (eq. 15): mean of |x_d - T^-1(x_d')| over points and the two axes of the projection.
 
@@ -181,6 +189,16 @@ def embedding_loss(a: Tensor, b: Tensor) -> Tensor:
     In [0,2]. Symmetric: detach the side that is the target.
     """
     return (1 - F.cosine_similarity(a.float(), b.float())).clamp(min=0).mean()
+
+
+def size_loss(first: Tensor, second: Tensor, pair: tuple[int, int]) -> Tensor:
+    """The distance of two keypoints in two sets (B,K,3) each is the same: mean absolute difference of its logarithms.
+
+    For points that no expression moves, such as the corners of the eyes: what changes their distance is then the scale's.
+    """
+    a, b = pair
+    distances = [(points[:, a].float() - points[:, b].float()).norm(dim=1).clamp(min=1e-6) for points in (first, second)]
+    return (distances[0] / distances[1]).log().abs().mean()
 
 
 def deformation_loss(deformation: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from ..nets.mmfa import MMFA
 from ..nets.sizes import build_model
 from ..weights import SIZES, from_pretrained, save_pretrained
 from . import checkpoints, losses
+from .anchoring import anchor
 from .board import Board
 from .checkpoints import Checkpoint
 from .config import TrainConfig
@@ -100,7 +101,7 @@ class Trainer:
     def run(self, *, until: int | None = None) -> None:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
         fresh = not self.config.init or self.config.anchor_again
-        if not self.resume() and fresh and not self.model.needs_pixels:
+        if not self.resume() and fresh and self.config.anchor_steps and not self.model.needs_pixels:
             self._anchor_stage()
         last = self.config.steps if until is None else min(until, self.config.steps)
         started, clock, first = time.time(), self.clock, self.step
@@ -169,26 +170,7 @@ class Trainer:
         Every process does the same, so that all end with the same weights.
         """
         config, model = self.config, self.model
-        networks = nn.ModuleList(model.motion_networks())
-        optimizer = torch.optim.AdamW(networks.parameters(), 1e-3, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=max(2, config.anchor_steps), pct_start=0.1)
-        bar = tqdm(range(config.anchor_steps), desc="anchoring keypoints", unit="step", disable=self.quiet or None)
-        generator = torch.Generator().manual_seed(config.seed)
-        weights = {"keypoint": 10.0, "canonical": config.loss_canonical, "identity": 1.0, "deformation": 0.03}
-        weights["ssl"] = config.loss_ssl
-        model.train()
-        for _ in bar:
-            batch = self.data.batch(self.data.draw(config.anchor_batch, generator), images=False)
-            noise = 0.01 * torch.randn(batch.driving.mesh.shape, generator=generator)
-            noisy = dataclasses.replace(batch.driving, mesh=batch.driving.mesh + noise)
-            values = self.objective.motion_losses(batch.to(self.device), augmented=noisy.to(self.device))
-            loss = torch.stack([weight * values[name] for name, weight in weights.items() if name in values]).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(networks.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            bar.set_postfix(keypoint=f"{float(values['keypoint'].detach()):.4f}")
+        anchor(model, self.data, steps=config.anchor_steps, batch=config.anchor_batch, seed=config.seed, quiet=self.quiet)
         self.ema.load_state_dict(model.state_dict())
 
     def _train_step(self, batch: Batch) -> dict[str, Tensor]:

@@ -1,0 +1,83 @@
+"""What varies in a person's canonical keypoints from frame to frame, and how far a mean of several frames gets.
+
+    python benchmarks/canonical.py DATA --cache CACHE [--model lite] [--split val]
+
+DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mmfa train` does. No picture is rendered. Rows: the
+landmarks at the keypoints' vertices, pose-normalised, as the mesh gives them; and the model's x_c of the same frames. All frames
+that the cache holds are counted, where `benchmarks/leakage.py` takes 24 of each person.
+
+consistency   `mmfa.evaluate.leakage.canonical_consistency`: spread within a person over the spread of the people's means
+expression    share of the variance within people that is linear in the seven measures of `mmfa.expressions`
+pose          share that is linear in pitch, yaw, roll, their squares and products
+both          share that is linear in all of these
+of N          the consistency of the mean of N random frames of a person, over means of disjoint frames
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
+from mmfa.expressions import measures
+from mmfa.geometry import matrix_to_euler
+from mmfa.nets.anchors import VERTICES
+from mmfa.priors.pose import head_pose
+from mmfa.train.data import ClipDataset, face_of, prepare
+from mmfa.weights import from_pretrained
+
+COUNTS = (2, 4, 8)
+
+
+def explained(points: list[Tensor], causes: list[Tensor]) -> float:
+    """Share of the variance within people of points (T,K,3) that is linear in causes (T,C); one of each per person."""
+    effect = torch.cat([(p - p.mean(0)).flatten(1) for p in points]).double()
+    cause = torch.cat([c - c.mean(0) for c in causes]).double()
+    cause = cause / cause.std(0)
+    left = effect - cause @ (torch.linalg.pinv(cause) @ effect)
+    return 1 - float(left.square().sum() / effect.square().sum())
+
+
+def averaged(points: list[Tensor], count: int) -> list[Tensor]:
+    """For each person the means of disjoint groups of `count` random frames."""
+    generator = torch.Generator().manual_seed(0)
+    mixed = [p[torch.randperm(len(p), generator=generator)] for p in points]
+    return [p[: len(p) // count * count].unflatten(0, (-1, count)).mean(1) for p in mixed]
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--fps", type=float, default=8.4)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = from_pretrained(options.model)
+    people = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=256).people
+    landmarks = [torch.cat([clip.landmarks for clip in clips]) for clips in people.values()]
+    mesh = [torch.cat([clip.mesh for clip in clips]) for clips in people.values()]
+    angles = [torch.stack(matrix_to_euler(head_pose(points).rotation), 1) for points in landmarks]
+    expression = [measures(points).stack() for points in mesh]
+    pose = [torch.cat([a, torch.stack([a[:, i] * a[:, j] for i in range(3) for j in range(i + 1)], 1)], 1) for a in angles]
+    both = [torch.cat(pair, 1) for pair in zip(expression, pose, strict=True)]
+    rows = {
+        "landmarks": [points[:, list(VERTICES)] for points in mesh],
+        f"x_c of {options.model}": [model.canonical(face_of(torch.zeros(len(points), 0), points)) for points in landmarks],
+    }
+    print(f"{len(mesh)} people, {sum(map(len, mesh))} frames\n")
+    print("| | consistency | expression | pose | both | " + " | ".join(f"of {n}" for n in COUNTS) + " |\n|" + "---|" * 8)
+    for name, points in rows.items():
+        values = [canonical_consistency(canonical_rows(points).numpy())]
+        values += [explained(points, causes) for causes in (expression, pose, both)]
+        values += [canonical_consistency(canonical_rows(averaged(points, count)).numpy()) for count in COUNTS]
+        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Anchor the motion networks of a trained model anew, or give it those of another; its image networks stay as they are.
+
+    python tools/anchor_motion.py MODEL OUT --data DATA --cache CACHE [--steps 1200] [--fps 8.4]
+    python tools/anchor_motion.py MODEL OUT --motion FOLDER
+
+The first is stage 0 of training (`mmfa.train.anchoring`) and takes a minute and a half of one CPU thread: keypoints stay on
+the landmarks, but are divided anew between x_c, scale and expression. The expression feature changes: an expression VAE and
+directions made for MODEL don't fit any more (`mmfa train-vae`). The second copies what the first made, into a model whose
+image networks were trained further since. MODEL and FOLDER are shipped names or folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from mmfa.nets.mmfa import MMFA
+from mmfa.train.anchoring import anchor
+from mmfa.train.data import ClipDataset, prepare
+from mmfa.weights import from_pretrained, save_pretrained
+
+
+def copy_motion(model: MMFA, other: MMFA) -> None:
+    """Give `model` the motion networks of `other`, and the mean mesh that they start from."""
+    model.mean_mesh.copy_(other.mean_mesh)
+    for mine, theirs in zip(model.motion_networks(), other.motion_networks(), strict=True):
+        mine.load_state_dict(theirs.state_dict())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("out", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="a folder of face-crop clips, or what `mmfa prepare` made")
+    source.add_argument("--motion", help="the model whose motion networks to take")
+    parser.add_argument("--cache", type=Path, help="where the clips' frames and landmarks are cached; OUT/cache by default")
+    parser.add_argument("--fps", type=float, default=8.4)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    model = from_pretrained(options.model)
+    if options.motion:
+        copy_motion(model, from_pretrained(options.motion))
+    else:
+        cache = options.cache or options.out / "cache"
+        data = ClipDataset(prepare(options.data, cache, fps=options.fps), size=model.params.size)
+        torch.manual_seed(options.seed)
+        anchor(model, data, steps=options.steps, batch=options.batch, seed=options.seed)
+    save_pretrained(model, options.out)
+
+
+if __name__ == "__main__":
+    main()
