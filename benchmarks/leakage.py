@@ -2,6 +2,8 @@
 
     python benchmarks/leakage.py DATA [--model lite ...] [--split val] [--people N] [--frames 24] [--heads 6] [--json F]
 
+`mmfa evaluate DATA -o REPORT --leakage` puts the figures of the pictures into a report; this says what is behind them.
+
 DATA is a data set of square face-crop clips (see `mmfa.dataset.index`). Of each person, `--frames` frames are taken, evenly
 from all clips. The most frontal one with the mouth shut is animated by eight frames of the next person, from the shut to the
 open mouth, and edited by sliders; 48 pictures of each person, each measured by itself. Several models (names or folders, such as
@@ -21,53 +23,34 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from mmfa.dataset.index import Entry, entries
+from mmfa.dataset.index import entries
 from mmfa.errors import FaceError, MediaError
 from mmfa.evaluate.bootstrap import Interval
+from mmfa.evaluate.extractors import LandmarkMeasurer
 from mmfa.evaluate.floors import copied, drawn, photographed
-from mmfa.evaluate.leakage import LEAKS, consistency, figures
-from mmfa.evaluate.trials import LandmarkMeasurer, Person, run
-from mmfa.media.image import Array
-from mmfa.media.video import VideoReader
+from mmfa.evaluate.leakage import consistency, figures, leak
+from mmfa.evaluate.protocol import look
+from mmfa.evaluate.sitters import FRAMES, Sitter, sitters_of
+from mmfa.evaluate.trials import Person, in_circle, run
 from mmfa.nets.fold import fold_batch_norms
 from mmfa.weights import from_pretrained
 
 Column = dict[str, Interval]
 
 
-def chosen_frames(paths: list[Path], count: int) -> Iterator[Array]:
-    """About `count` frames, evenly from clips played one after the other."""
-    lengths = []
-    for path in paths:
-        with VideoReader(path) as video:
-            lengths.append(video.info.frame_count or sum(1 for _ in video))
-    places = set(np.linspace(0, sum(lengths) - 1, count).round().astype(int).tolist())
-    start = 0
-    for path, length in zip(paths, lengths, strict=True):
-        with VideoReader(path) as video:
-            for number, frame in enumerate(video):
-                if number < length and start + number in places:
-                    yield frame.image
-        start += length
-
-
-def read_people(found: list[Entry], *, limit: int | None, frames: int, size: int, measurer: LandmarkMeasurer) -> list[Person]:
-    """The people of a split; those who show no face are left out and named."""
-    clips: dict[str, list[Path]] = {}
-    for entry in found:
-        clips.setdefault(entry.person, []).append(entry.path)
+def read_people(sitters: list[Sitter], *, frames: int, size: int, measurer: LandmarkMeasurer) -> list[Person]:
+    """Those who show no face are left out and named."""
     people = []
-    for name in tqdm(sorted(clips)[:limit], "faces", unit="person"):
+    for sitter in tqdm(sitters, "faces", unit="person"):
         try:
-            people.append(Person.of(name, chosen_frames(clips[name], frames), measurer, size=size))
+            people.append(Person.of(sitter.name, sitter.frames(frames), measurer, size=size))
         except (FaceError, MediaError) as error:
             tqdm.write(f"left out: {error}")
     return people
@@ -77,17 +60,16 @@ def show(columns: Mapping[str, Column]) -> None:
     """A Markdown table; a figure that meets its mark is followed by +, one that misses it by -."""
     print("| figure | unit | mark | " + " | ".join(columns) + " |\n|" + "---|" * (len(columns) + 3))
     for name in dict.fromkeys(name for column in columns.values() for name in column):
-        leak = LEAKS[name.partition(" ")[0]]
-        aim = "" if leak.mark is None else f"{leak.ideal:g} ± {leak.mark:g}"
+        definition = leak(name)
+        aim = "" if definition.mark is None else f"{definition.ideal:g} ± {definition.mark:g}"
         cells = [cell(name, column.get(name)) for column in columns.values()]
-        print(f"| {name} | {leak.unit} | {aim} | " + " | ".join(cells) + " |")
+        print(f"| {name} | {definition.unit} | {aim} | " + " | ".join(cells) + " |")
 
 
 def cell(name: str, interval: Interval | None) -> str:
     if interval is None or math.isnan(interval.value):
         return ""
-    passed = LEAKS[name.partition(" ")[0]].passes(interval.value)
-    sign = {True: " +", False: " -", None: ""}[passed]
+    sign = {True: " +", False: " -", None: ""}[leak(name).passes(interval.value)]
     return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]{sign}"
 
 
@@ -98,7 +80,7 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=["lite"])
     parser.add_argument("--split", default="val")
     parser.add_argument("--people", type=int)
-    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=FRAMES)
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -109,8 +91,8 @@ def main() -> None:
     for name, model in models.items():
         size = model.params.size
         if size not in by_size:
-            found = entries(options.data, split=options.split)
-            by_size[size] = read_people(found, limit=options.people, frames=options.frames, size=size, measurer=measurer)
+            sitters = sitters_of(look(entry) for entry in entries(options.data, split=options.split))[: options.people]
+            by_size[size] = read_people(sitters, frames=options.frames, size=size, measurer=measurer)
         people = by_size[size]
         with tqdm(total=len(people), desc=name, unit="person") as bar:
             trials = run(model, people, measurer, done=lambda _, bar=bar: bar.update())
@@ -118,11 +100,8 @@ def main() -> None:
         columns[f"{name} keypoints"] = figures(trials.keypoints) if trials.keypoints else {}
         columns[f"{name} keypoints"]["canonical_consistency"] = consistency(trials.canonical)
         print(f"{name}: {len(people)} people, {trials.frames} pictures, {trials.lost} without a face")
-    ordered = sorted(people, key=lambda person: person.name)
-    photos = [
-        photographed(person, driver, measurer)
-        for person, driver in tqdm(zip(ordered, ordered[1:] + ordered[:1], strict=True), "photo", len(ordered))
-    ]
+    circle = in_circle(sorted(people, key=lambda person: person.name))
+    photos = [photographed(person, driver, measurer) for person, driver in tqdm(circle, "photo")]
     columns["photo"] = figures(photos)
     if options.heads:
         columns["drawn"] = figures([drawn(seed, measurer) for seed in tqdm(range(options.heads), "drawn")])

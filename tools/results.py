@@ -1,10 +1,13 @@
 """Write docs/results.md from the reports stored in results/.
 
-    mmfa evaluate DATA -o /tmp/lite-same --model lite --stride 2 --workers 2
-    cp /tmp/lite-same/report.json results/lite-same.json
+    mmfa evaluate DATA -o reports/lite-same --model lite --leakage --workers 2
+    cp reports/lite-same/report.json results/lite-same.json
+    mmfa evaluate DATA -o reports/base --model runs/ablation-base/model --workers 2
+    cp reports/base/report.json results/ablation-base-same.json
     python tools/results.py
 
-A report is stored as results/LABEL-PROTOCOL.json (copy-same, lite-same, lite-cross, ablation-ssl-same ...); its label is its row.
+A report is stored as results/LABEL-PROTOCOL.json (copy-same, lite-same, lite-cross, ablation-base-same ...).
+results/tables.json says which labels share a table, in which order, under which names and with which note.
 results/published.json holds the figures of papers with their source.
 """
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmfa.errors import ModelError
 from mmfa.evaluate import cache as cache_module
 from mmfa.evaluate import measure
 from mmfa.evaluate.cache import Cache, key_of, measuring_state
@@ -25,14 +26,14 @@ def data(clip_writer, tmp_path_factory) -> Path:
 
 
 def run(data: Path, output: Path, **options: object) -> Outcome:
-    return evaluate(data, output, subject=options.pop("subject", CopySource()), split="train", quiet=True, **options)
+    return evaluate(data, output, subject=options.pop("subject", CopySource()), split="train", stride=1, quiet=True, **options)
 
 
 def test_a_second_run_calls_no_network(data: Path, tmp_path: Path, monkeypatch) -> None:
     first = run(data, tmp_path / "one")
     assert first.measured == 4 and (tmp_path / ".cache").is_dir()  # two driving, two generated clips
 
-    def called() -> None:
+    def called(*_: object) -> None:
         raise AssertionError("a network was called")
 
     monkeypatch.setattr(measure, "_faces", called)
@@ -43,6 +44,30 @@ def test_a_second_run_calls_no_network(data: Path, tmp_path: Path, monkeypatch) 
     assert (tmp_path / "one" / "report.json").read_bytes() == (tmp_path / "two" / "report.json").read_bytes()
     with pytest.raises(AssertionError, match="a network was called"):
         run(data, tmp_path / "three", cache=tmp_path / "empty")
+
+
+def test_the_second_identity_network_is_asked_for_by_name(data: Path, tmp_path: Path, monkeypatch) -> None:
+    """A stand-in for it, whose embedding is the mean colour: its weights are not part of the package."""
+
+    class MeanColour(torch.nn.Module):
+        def embed(self, images: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3))
+
+    monkeypatch.setattr("mmfa.evaluate.run.missing_faceres", lambda: "faceres.safetensors is not there;")
+    with pytest.raises(ModelError, match="second identity network can't be used: faceres.safetensors is not there"):
+        run(data, tmp_path / "refused", second_identity=True)
+    assert not (tmp_path / "refused").exists()
+    plain = run(data, tmp_path / "plain").report
+    assert plain.figure("csim_faceres") is None and "--second-identity" in plain.unavailable["csim_faceres"]
+    for module in ("run", "extractors", "definitions"):
+        monkeypatch.setattr(f"mmfa.evaluate.{module}.missing_faceres", lambda: None)
+    monkeypatch.setattr("mmfa.priors.face_features.FaceFeatures", MeanColour)
+    measure._faces.cache_clear()
+    outcome = run(data, tmp_path / "out", second_identity=True)
+    measure._faces.cache_clear()
+    found = outcome.report.figure("csim_faceres")
+    assert outcome.measured == 4 and found and found.frames == 4 and 0.9 < found.value <= 1
+    assert "csim_faceres" not in outcome.report.unavailable
 
 
 def test_driving_clips_are_shared_and_damage_is_measured_again(data: Path, tmp_path: Path) -> None:

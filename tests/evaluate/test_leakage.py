@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from mmfa.errors import FaceError, MediaError
 from mmfa.evaluate import leakage
+from mmfa.evaluate.extractors import LandmarkMeasurer
 from mmfa.evaluate.floors import copied, drawn, photographed
 from mmfa.evaluate.leakage import LEAKS, consistency
-from mmfa.evaluate.trials import ASKED, DRIVERS, SLIDERS, STEPS, Faces, LandmarkMeasurer, Person, Trial, Trials, plan, run
+from mmfa.evaluate.trials import ASKED, DRIVERS, SLIDERS, STEPS, Faces, Person, Trial, Trials, plan, run
 from mmfa.evaluate.validation import portrait as portrait_picture
 from mmfa.geometry import euler_to_matrix, matrix_to_euler, similarity, transform_image
 from mmfa.media.image import Array

@@ -14,7 +14,6 @@ from mmfa.evaluate.recovery import (
     DEFINITIONS,
     equivariance,
     expression_leak,
-    identity_ratio,
     pose_recovery,
     read_out,
     recover,
@@ -254,13 +253,6 @@ def fake(states: list[State], features: torch.Tensor) -> Observed:
     mesh = torch.cat([features, torch.zeros(count, 478 * 3 - features.shape[1])], 1).reshape(count, 478, 3)
     face = FaceInput(torch.zeros(count, 3, 0, 0), mesh, motion.rotation, motion.scale, motion.translation)
     return Observed(states, [], mesh, face, motion, torch.zeros(count, 5, 3))
-
-
-def test_the_identity_ratio_is_within_over_between(observed: Observed) -> None:
-    constant = [replace(observed, canonical=torch.full((4, 5, 3), value)) for value in (0.0, 1.0)]
-    assert identity_ratio(constant) == 0
-    shaking = torch.tensor([0.25, -0.25, 0.25, -0.25]).reshape(4, 1, 1)
-    assert identity_ratio([replace(one, canonical=one.canonical + shaking) for one in constant]) == pytest.approx(0.5)
 
 
 def test_equivariance_leakage_and_reenactment_are_of_the_size_they_must_be(observer: Observer, observed: Observed) -> None:

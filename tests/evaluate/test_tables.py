@@ -11,6 +11,7 @@ import pytest
 from mmfa.errors import ConfigError, MediaError
 from mmfa.evaluate.definitions import DEFINITIONS
 from mmfa.evaluate.figures import Figure
+from mmfa.evaluate.leakage import LEAKS
 from mmfa.evaluate.report import Report
 from mmfa.evaluate.tables import compare, results_page
 
@@ -96,6 +97,41 @@ def test_the_results_page_orders_its_rows_and_marks_what_is_published(stored: Pa
     ours, published = cross.split("## Published figures")
     assert "copy" not in ours and "not comparable" in published
     assert "| MMFA | .106 | .974 | 22.898 |" in published
+
+
+def test_tables_are_grouped_named_and_ordered_by_the_layout(stored: Path) -> None:
+    """Each table is fair in itself; a row whose report isn't there yet is left out."""
+    for label, psnr in (("ablation-base", 14.0), ("ablation-all", 15.0)):
+        report(label, stride=8, psnr=psnr).save(stored / f"{label}-same.json")
+    main = {"heading": "", "note": "", "rows": {"lite": "lite 0.2", "copy": "copying the source", "lite-old": "earlier"}}
+    rows = {"ablation-base": "base", "ablation-ssl": "base + L_ssl", "ablation-all": "all three"}
+    ablation = {"heading": "Ablation, tiny", "note": "600 steps, equal budget", "rows": rows}
+    report("ablation", stride=8, psnr=14.5).save(stored / "ablation-ssl-same.json")
+    (stored / "tables.json").write_text(json.dumps([main, ablation]))
+    page = results_page(stored)
+    first, second = page.split("## Cross-identity")[0].split("### Ablation, tiny\n\n600 steps, equal budget\n")
+    assert first.index("| lite 0.2 | **23**") < first.index("| copying the source | ") and "base" not in first
+    assert "earlier" not in page and "every 8th frame" in second
+    assert second.index("| base | 14 (") < second.index("| base + L_ssl | 14.5 (") < second.index("| all three | **15** (")
+    assert "lite 0.2" in page.split("## Cross-identity")[1] and "Ablation" not in page.split("## Cross-identity")[1]
+    report("new").save(stored / "new-same.json")
+    with pytest.raises(MediaError, match="tables.json puts new into no table"):
+        results_page(stored)
+    for text in ("{", "[1]", '[{"heading": "x"}]', '[{"heading": "", "note": "", "rows": 3}]'):
+        (stored / "tables.json").write_text(text)
+        with pytest.raises(MediaError, match="tables.json is no list of tables"):
+            results_page(stored)
+
+
+def test_the_nearest_to_its_ideal_is_the_best() -> None:
+    def leaking(name: str, slope: float) -> Report:
+        figure = Figure(LEAKS["slider_slope"], "what was asked", None, slope, slope - 0.1, slope + 0.1, 100, 3, 0)
+        return report(name).with_figures([figure])
+
+    reports = [leaking("one", 1.05), leaking("two", 0.85), leaking("three", 1.3)]
+    table = compare(reports, names=["one", "two", "three"])
+    assert "| `slider_slope` → 1 | 1 | **1.05** (0.95 to 1.15) | 0.85 (0.75 to 0.95) | 1.3 (1.2 to 1.4) |" in table
+    assert [LEAKS["slider_slope"].passes(item.leaks[0].value) for item in reports] == [True, False, False]
 
 
 def test_the_results_page_refuses_what_does_not_belong_together(stored: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..evaluate.bursts import STRIDE
 from .common import say
 
 
@@ -22,7 +23,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--pairs", type=Path, metavar="FILE.csv", help="columns source,driving; default: drawn by seed")
     evaluate.add_argument("--seed", type=int, default=0, help="of the pairs and of the intervals; default: 0")
     evaluate.add_argument("--split", default="val", help="default: val")
-    evaluate.add_argument("--stride", type=int, default=1, metavar="N", help="measure every N-th frame; default: 1")
+    evaluate.add_argument("--stride", type=int, default=STRIDE, metavar="N", help=f"measure every N-th frame; default: {STRIDE}")
+    evaluate.add_argument("--leakage", action="store_true", help="also what moves that was not asked to move (models only)")
+    evaluate.add_argument(
+        "--second-identity", action="store_true", help="also csim_faceres; tools/convert_faceres.py makes its weights"
+    )
     evaluate.add_argument("--rank", metavar="METRIC", help="what makes a clip the worst or the best on the page")
     evaluate.add_argument("--cache", type=Path, metavar="DIR", help="measures that are kept; default: .cache beside the report")
     evaluate.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default: 1")
@@ -45,7 +50,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     chosen = {"protocol": options.protocol, "split": options.split, "stride": options.stride, "seed": options.seed}
     if options.list:
-        for task in tasks_of(options.data, pairs=options.pairs, **chosen):
+        for task in tasks_of(options.data, pairs=options.pairs, **chosen | {"stride": 1}):
             print(task.expected())
         return
     if options.output is None:
@@ -61,6 +66,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         subject=subject,
         pairs=options.pairs,
         rank=options.rank,
+        leakage=options.leakage,
+        second_identity=options.second_identity,
         cache=options.cache,
         workers=options.workers,
         quiet=options.quiet,

@@ -15,13 +15,17 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its bootstrap interval; low and high are NaN when there are fewer than two groups. `count`: rows used."""
+    """A value and its bootstrap interval; low and high are NaN when there are fewer than two groups.
+
+    count, missed: rows with a value, and rows with NaN, which are left out.
+    """
 
     value: float
     low: float
     high: float
     groups: int
     count: int
+    missed: int = 0
 
 
 def frame_mean(values: Values) -> float:
@@ -55,13 +59,16 @@ def bootstrap(
     if not len(rows) or labels.shape != rows.shape[:1]:
         raise ValueError(f"need at least one row and one group for each, got {rows.shape} and {labels.shape}")
     usable = ~np.isnan(rows.reshape(len(rows), -1)).any(1)
+    missed = int((~usable).sum())
     rows, labels = rows[usable], labels[usable]
     value = statistic(rows)
     parts = [rows[labels == name] for name in np.unique(labels)]
     if len(parts) < 2:
-        return Interval(value, math.nan, math.nan, len(parts), len(rows))
+        return Interval(value, math.nan, math.nan, len(parts), len(rows), missed)
     generator: Any = np.random.default_rng(seed)
     draws = generator.integers(len(parts), size=(samples, len(parts)))
     repeated = np.array([statistic(np.concatenate([parts[i] for i in draw])) for draw in draws])
+    if np.isnan(repeated).all():
+        return Interval(value, math.nan, math.nan, len(parts), len(rows), missed)
     low, high = np.nanpercentile(repeated, [50 * (1 - level), 50 * (1 + level)])
-    return Interval(value, float(low), float(high), len(parts), len(rows))
+    return Interval(value, float(low), float(high), len(parts), len(rows), missed)

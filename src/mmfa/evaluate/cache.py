@@ -25,12 +25,13 @@ from .frechet import missing_fid
 from .lpips import missing_lpips
 
 _MEASURING = (
-    *(f"evaluate/{name}.py" for name in ("measure", "extractors", "appearance", "metrics", "lpips", "frechet")),
+    *(f"evaluate/{name}.py" for name in ("measure", "bursts", "extractors", "appearance", "metrics", "lpips", "frechet")),
     "geometry.py",
     "priors",
     "media",
 )
 _ANIMATING = ("nets", "priors", "media", "animate.py", "motion.py", "faces.py", "geometry.py", "weights.py")
+_LEAKING = ("edit.py", "evaluate/trials.py", "evaluate/sitters.py")
 
 
 class Cache:
@@ -74,6 +75,11 @@ def measuring_state() -> list[str]:
 def animating_state() -> list[str]:
     """What our models' frames depend on besides the weights: the code that animates."""
     return [_code(_ANIMATING), torch.__version__]
+
+
+def leaking_state() -> list[str]:
+    """What the trials of the leakage figures depend on besides the code that animates and measures."""
+    return [_code(_LEAKING)]
 
 
 @lru_cache(maxsize=1)

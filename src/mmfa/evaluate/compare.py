@@ -29,6 +29,7 @@ class FaceErrors:
     akd_l1_mesh68: Tensor
     akd_l2_mesh68: Tensor
     akd_l2_mesh478: Tensor
+    akd_l2_lips40: Tensor
     mkr: Tensor
     rotation_error: Tensor
     gaze_error: Tensor
@@ -58,6 +59,7 @@ def face_errors(generated: FaceMeasures, driving: FaceMeasures, *, source: FaceM
         akd_l1_mesh68=metrics.akd_l1_mesh68(generated.points, driving.points),
         akd_l2_mesh68=metrics.akd_l2_mesh68(generated.points, driving.points),
         akd_l2_mesh478=metrics.akd_l2_mesh478(generated.points, driving.points),
+        akd_l2_lips40=metrics.akd_l2_lips40(generated.points, driving.points),
         mkr=metrics.mkr(generated.found, driving.found),
         rotation_error=metrics.rotation_error(generated.rotation, driving.rotation),
         gaze_error=metrics.gaze_error(generated.points, driving.points),

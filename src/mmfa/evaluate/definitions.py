@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from ..priors import perceptual
+from .bursts import BURST_FRAMES, BURSTS
 from .extractors import missing_dlib, missing_faceres
 from .frechet import missing_fid
 from .lpips import missing_lpips
@@ -14,18 +16,32 @@ MESH = "478-point face mesh (MediaPipe attention mesh)"
 DLIB = "dlib face recognition ResNet, 128-d (CC0)"
 LITE0 = "EfficientNet-Lite0 (ImageNet)"
 FOMM = "Siarohin et al. 2019 (FOMM)"
+_IN_BURSTS = f"; with a stride, in {BURSTS} bursts of {BURST_FRAMES} consecutive frames a clip"
 
 
 @dataclass(frozen=True)
 class Definition:
-    """One metric. `better`: the direction of improvement. `extractor`: what measures, "pixels" when nothing is learned."""
+    """One metric. `better`: the direction of improvement. `extractor`: what measures, "pixels" when nothing is learned.
+
+    ideal: with `better` "nearer", the value that is best. mark: how far from it is good enough; None without a mark.
+    """
 
     name: str
     definition: str
     unit: str
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher", "nearer"]
     extractor: str
     source: str
+    ideal: float | None = None
+    mark: float | None = None
+
+    def badness(self, value: float) -> float:
+        """The smaller the better, in every direction."""
+        return {"lower": value, "higher": -value}.get(self.better, abs(value - (self.ideal or 0.0)))
+
+    def passes(self, value: float) -> bool | None:
+        """Whether the mark is met; None without a mark or a value."""
+        return None if self.mark is None or math.isnan(value) else self.badness(value) <= self.mark
 
 
 _ALL = (
@@ -158,6 +174,14 @@ _ALL = (
         "own definition",
     ),
     Definition(
+        "akd_l2_lips40",
+        "mean Euclidean distance of the 40 landmarks of the lips, frame scaled to 256 px",
+        "px",
+        "lower",
+        MESH,
+        "own definition",
+    ),
+    Definition(
         "mkr",
         "share of the frames with a face in the driving video in which none is found in the generated one",
         "1",
@@ -183,7 +207,7 @@ _ALL = (
     ),
     Definition(
         "flicker",
-        "mean over pixels and channels of the temporal difference |I_t - I_t-1| beyond that of the driving video",
+        f"mean over pixels and channels of the temporal difference |I_t - I_t-1| beyond that of the driving video{_IN_BURSTS}",
         "grey levels of 255",
         "lower",
         "pixels",
@@ -191,7 +215,7 @@ _ALL = (
     ),
     Definition(
         "jitter",
-        "mean length of the second difference in time of the 478 landmarks, frame scaled to 256 px",
+        f"mean length of the second difference in time of the 478 landmarks, frame scaled to 256 px{_IN_BURSTS}",
         "px/frame^2",
         "lower",
         MESH,
@@ -261,7 +285,7 @@ def markdown() -> str:
     """The table of all definitions that docs/metrics.md and the reports show."""
     lines = ["| metric | definition | unit | better | extractor | source |", "|---|---|---|---|---|---|"]
     for d in DEFINITIONS.values():
-        arrow = {"lower": "↓", "higher": "↑"}[d.better]
+        arrow = {"lower": "↓", "higher": "↑", "nearer": "→"}[d.better]
         name = f"`{d.name}`".replace("|", "\\|")
         lines.append(f"| {name} | {d.definition.replace('|', chr(92) + '|')} | {d.unit} | {arrow} | {d.extractor} | {d.source} |")
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@ from .extractors import FaceMeasures
 from .frechet import FeatureStatistics, frechet_distance
 from .lpips import missing_lpips
 from .measure import Generated
-from .metrics import centred_pairs
+from .metrics import centred_pairs, jitter, jitter_excess
 from .protocol import Protocol, Task, meaningless, reference_of
 
 FOLLOWED = ("yaw_r", "mouth_r", "eye_r")
@@ -37,7 +37,8 @@ class Figure:
 
     reference: what the generated frames are compared with. version: of the extractor, None for pixels. low, high: the 95 %
     interval over clips, NaN where there is none. frames: with a value; missed: without one, because no face was found (the first
-    and last frames that a temporal metric can't have don't count). clips: with at least one frame that has a value.
+    and last frames that a temporal metric can't have don't count). clips: with at least one frame that has a value. Of a leakage
+    figure the interval is over persons, and `clips` counts them.
     """
 
     definition: Definition
@@ -53,8 +54,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class ClipTable:
-    """The frames of one task. values: (T,) of each metric of one frame. followed: (T,2), generated and driving, of each of
-    `FOLLOWED`. features, references: (T,D) of both sides of the Frechet distance. missed_*: frames without a face."""
+    """The frames of one task. values: (T,) of each metric of one frame; with a stride, the temporal ones are (N,), of its bursts.
+    followed: (T,2), generated and driving, of each of `FOLLOWED`. features, references: (T,D) of both sides of the Frechet
+    distance. missed_*: frames without a face."""
 
     task: Task
     values: dict[str, Tensor]
@@ -67,6 +69,11 @@ class ClipTable:
     def mean(self, metric: str) -> float:
         """Over the frames of the clip that have a value; NaN when none has."""
         return float(self.values[metric].nanmean())
+
+    def ends(self, metric: str) -> int:
+        """How many of its rows can have no value, because consecutive frames begin or end there."""
+        spans = self.task.bursts or [self.task.measured]
+        return sum(min(_ENDS.get(metric, 0), len(span)) for span in spans)
 
 
 @dataclass
@@ -84,9 +91,16 @@ class FrechetDraws:
 
 
 def clip_table(
-    task: Task, generated: Generated, driving: FaceMeasures, *, source: FaceMeasures | None, source_features: Tensor | None
+    task: Task,
+    generated: Generated,
+    driving: FaceMeasures,
+    *,
+    burst_points: Tensor,
+    source: FaceMeasures | None,
+    source_features: Tensor | None,
 ) -> ClipTable:
-    """The frame-by-frame figures of one task. driving: the frames that are measured; source: across identities only."""
+    """The frame-by-frame figures of one task. driving: the frames that are measured; burst_points: of the driving clip, as
+    `Generated.burst_points`; source: across identities only."""
     errors = face_errors(generated.faces, driving, source=source)
     values = {item.name: getattr(errors, item.name) for item in fields(errors)}
     if generated.pairs is not None:
@@ -98,13 +112,16 @@ def clip_table(
     else:
         assert source_features is not None
         references = source_features.expand(len(generated.features), -1)
+    if task.stride > 1:
+        values |= _in_bursts(task.bursts, generated, burst_points)
+
+    def kept(name: str, row: Tensor) -> bool:
+        # Empty: a network that isn't there, but for a clip too short for a burst.
+        return (len(row) > 0 or name in _ENDS) and not meaningless(name, protocol=task.protocol)
+
     return ClipTable(
         task=task,
-        values={
-            name: row
-            for name, row in values.items()
-            if len(row) and not meaningless(name, protocol=task.protocol, stride=task.stride)
-        },
+        values={name: row for name, row in values.items() if kept(name, row)},
         followed={
             name: torch.stack([one, other], 1)
             for name, one, other in zip(FOLLOWED, _attributes(generated.faces), _attributes(driving), strict=True)
@@ -123,20 +140,18 @@ def figures_of(tables: Sequence[ClipTable], *, protocol: Protocol, frechet: str,
     for name, definition in DEFINITIONS.items():
         if name == frechet:
             interval = _frechet(tables, groups, seed=seed)
-            absent = 0
         elif name in FOLLOWED:
             pairs = torch.cat([table.followed[name] for table in tables])
             centred = centred_pairs(pairs[:, 0], pairs[:, 1], torch.from_numpy(groups)).numpy()
             interval = bootstrap(centred, groups=groups, statistic=correlation, seed=seed)
-            absent = 0
         elif name in tables[0].values:
-            rows = torch.cat([table.values[name] for table in tables]).double().numpy()
-            interval = bootstrap(rows, groups=groups, seed=seed)
-            absent = sum(min(_ENDS.get(name, 0), table.task.frames) for table in tables)
+            rows = [table.values[name].double().numpy() for table in tables]
+            labels = np.concatenate([np.full(len(part), number) for number, part in enumerate(rows)])
+            interval = bootstrap(np.concatenate(rows), groups=labels, seed=seed)
         else:
             continue
-        missed = len(groups) - interval.count - absent
-        figures.append(_figure(definition, interval, reference=reference_of(protocol, name), missed=missed))
+        missed = interval.missed - sum(table.ends(name) for table in tables)
+        figures.append(figure_of(definition, interval, reference=reference_of(protocol, name), missed=missed))
     return figures
 
 
@@ -145,7 +160,8 @@ def rounded(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _figure(definition: Definition, interval: Interval, *, reference: str, missed: int) -> Figure:
+def figure_of(definition: Definition, interval: Interval, *, reference: str, missed: int) -> Figure:
+    """One line of a report."""
     return Figure(
         definition=definition,
         reference=reference,
@@ -171,6 +187,16 @@ def _frechet(tables: Iterable[ClipTable], groups: Values, *, seed: int) -> Inter
         return plain
     shift = plain.value - float(np.mean(draws.values[1:]))
     return Interval(plain.value, max(0.0, plain.low + shift), plain.high + shift, plain.groups, plain.count)
+
+
+def _in_bursts(spans: Sequence[range], generated: Generated, driving: Tensor) -> dict[str, Tensor]:
+    """The temporal metrics (N,) of consecutive frames, burst by burst."""
+    lengths = [len(span) for span in spans]
+    jitters, excesses = [torch.zeros(0)], [torch.zeros(0)]
+    for mine, theirs in zip(generated.burst_points.split(lengths), driving.split(lengths), strict=True):
+        jitters.append(jitter(mine))
+        excesses.append(jitter_excess(mine, theirs))
+    return {"flicker": generated.burst_flicker, "jitter": torch.cat(jitters), "jitter_excess": torch.cat(excesses)}
 
 
 def _attributes(faces: FaceMeasures) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,14 +1,14 @@
 """What a model moves that it was not asked to move: leakage between pose, size and expression, with its floor.
 
 The figures are taken of trials (`mmfa.evaluate.trials`): of a model's pictures, of its keypoints alone, and, as the floor, of
-pictures whose truth is known. Their definitions and marks are in `LEAKS`.
+pictures whose truth is known. Their definitions and marks are in `LEAKS`: a value is the better the nearer it is to the ideal.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,23 +24,11 @@ _FITTED = f"{MESH} and weighted Procrustes"
 _ANCHORED = "the model's canonical keypoints"
 
 
-@dataclass(frozen=True)
-class Leak(Definition):
-    """A definition with its aim. A value is the better the nearer it is to `ideal`; `mark`: how far from it is good enough."""
-
-    ideal: float = 0.0
-    mark: float | None = None
-
-    def passes(self, value: float) -> bool | None:
-        """Whether the mark is met; None without a mark."""
-        return None if self.mark is None else abs(value - self.ideal) <= self.mark
+def _leak(name: str, text: str, unit: str, extractor: str, *, ideal: float = 0.0, mark: float | None = None) -> Definition:
+    return Definition(name, text, unit, "nearer", extractor, "own definition", ideal, mark)
 
 
-def _leak(name: str, text: str, unit: str, extractor: str, *, ideal: float = 0.0, mark: float | None = None) -> Leak:
-    return Leak(name, text, unit, "lower", extractor, "own definition", ideal, mark)
-
-
-LEAKS: dict[str, Leak] = {
+LEAKS: dict[str, Definition] = {
     leak.name: leak
     for leak in (
         _leak(
@@ -95,6 +83,18 @@ LEAKS: dict[str, Leak] = {
         ),
     )
 }  # fmt: skip
+
+
+_UNITS = {"yaw": "degrees", "pitch": "degrees", "roll": "degrees", "scale": "%", "tx": "% of the side", "ty": "% of the side"}
+
+
+def leak(name: str) -> Definition:
+    """The definition of a figure of `figures`; "slider_slope yaw" has that of `slider_slope` with its own name and unit."""
+    base, _, slider = name.partition(" ")
+    if not slider:
+        return LEAKS[base]
+    unit = _UNITS[slider] if base == "slider_error" else LEAKS[base].unit
+    return replace(LEAKS[base], name=name, definition=f"{LEAKS[base].definition}; {slider} alone", unit=unit)
 
 
 def scale_leak(output: Faces, reference: Faces) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,9 +25,11 @@ from ..dataset.pool import die_with_parent
 from ..errors import FaceError, MediaError, MmfaError
 from ..media.crop import CropBox, crop
 from ..media.image import Array, contact_sheet
+from . import metrics
 from .appearance import AppearanceMeasurer, PairMeasures
+from .bursts import bursts
 from .cache import Cache, key_of, measuring_state
-from .extractors import FaceMeasurer, FaceMeasures
+from .extractors import FaceMeasurer, FaceMeasures, LandmarkMeasurer, to_tensors
 from .protocol import Clip, Task
 from .subjects import Subject
 
@@ -39,27 +41,32 @@ _TILE = 192
 @dataclass(frozen=True)
 class Generated:
     """A generated clip of T frames. pairs: None across identities. features (T,D): for the Frechet distance. sheet: a JPEG
-    file of the source, driving frames and, below them, the generated ones."""
+    file of the source, driving frames and, below them, the generated ones. burst_points (N,478,3), burst_flicker (N,): of the
+    N frames of `Task.bursts`, as `FaceMeasures.points` and `PairMeasures.flicker`; no flicker (0,) across identities."""
 
     faces: FaceMeasures
     pairs: PairMeasures | None
     features: Tensor
     sheet: bytes
+    burst_points: Tensor
+    burst_flicker: Tensor
 
 
 @dataclass(frozen=True)
 class SourceJob:
-    """The face and the features of a source image."""
+    """The face and the features of a source image. second: also by the second identity network."""
 
     clip: Clip
+    second: bool = False
+    length = 1
 
     @cached_property
     def key(self) -> str:
-        return key_of("source", self.clip.sha256, *measuring_state())
+        return key_of("source", self.clip.sha256, self.second, *measuring_state())
 
     def run(self) -> dict[str, Tensor]:
         frame = next(self.clip.read())
-        faces = _faces().measure([frame])
+        faces = _faces(self.second).measure([frame])
         if not faces.found.all():
             raise FaceError(
                 f"No face found in the first frame of {self.clip.path}, which is a source; leave it out of the pairs."
@@ -69,20 +76,27 @@ class SourceJob:
 
 @dataclass(frozen=True)
 class DrivingJob:
-    """The faces of a real clip, its first frame included."""
+    """The faces of a real clip, its first frame included, and the landmarks of the frames of its bursts."""
 
     clip: Clip
     stride: int
+    second: bool = False
+
+    @property
+    def length(self) -> int:
+        return self.clip.frames // self.stride
 
     @cached_property
     def key(self) -> str:
-        return key_of("driving", self.clip.sha256, self.stride, *measuring_state())
+        return key_of("driving", self.clip.sha256, self.stride, self.second, *measuring_state())
 
     def run(self) -> dict[str, Tensor]:
-        faces = _faces().measure(self.clip.read(stride=self.stride))
+        faces = _faces(self.second).measure(self.clip.read(stride=self.stride))
         if not faces.found.any():
             raise FaceError(f"No face found in {self.clip.path}, in none of {len(faces)} frames; leave it out of the data set.")
-        return _flat("faces", faces)
+        among = {index for burst in (bursts(self.clip.frames) if self.stride > 1 else []) for index in burst}
+        frames = [frame for index, frame in enumerate(self.clip.read()) if index in among] if among else []
+        return _flat("faces", faces) | {"burst_points": _burst_points(frames)}
 
 
 @dataclass(frozen=True)
@@ -91,33 +105,45 @@ class GeneratedJob:
 
     subject: Subject
     task: Task
+    second: bool = False
+
+    @property
+    def length(self) -> int:
+        return 3 * self.task.frames
 
     @cached_property
     def key(self) -> str:
         task = self.task
-        hashes = [task.source.sha256, task.driving.sha256, task.protocol, task.stride]
+        hashes = [task.source.sha256, task.driving.sha256, task.protocol, task.stride, self.second]
         return key_of("generated", *self.subject.key(task), *hashes, *measuring_state())
 
     def run(self) -> dict[str, Tensor]:
         task = self.task
-        wanted = set(np.linspace(0, task.frames - 1, min(MOMENTS, task.frames)).round().astype(int).tolist())
-        kept: tuple[list[Array], list[Array]] = ([], [])
+        moments = np.linspace(0, task.frames - 1, min(MOMENTS, task.frames)).round().astype(int)
+        wanted = {task.measured[place] for place in moments}
+        among = {index for burst in task.bursts for index in burst}
         size = task.driving.size
+        shown: tuple[list[Array], list[Array]] = ([], [])
+        burst: tuple[list[Array], list[Array]] = ([], [])
         frames = (frame if frame.shape[0] == size else _resized(frame, size) for frame in self.subject.frames(task))
+        numbered = _keep(_keep(zip(task.generated, frames, strict=True), wanted, shown[0]), among, burst[0])
         # Both sides go on batch by batch together, so that tee holds no more than a batch.
-        for_faces, for_pixels = tee(_keep(frames, wanted, kept[0]))
-        driving = _keep(task.driving_frames(), wanted, kept[1])
+        for_faces, for_pixels = tee(frame for index, frame in numbered if index in task.measured)
+        real = _keep(_keep(enumerate(task.driving.read()), wanted, shown[1]), among, burst[1])
+        driving = (frame for index, frame in real if index in task.measured)
         faces: list[FaceMeasures] = []
         pairs: list[PairMeasures] = []
         features: list[Tensor] = []
         try:
             if task.protocol == "same":
-                for face, pair in zip(_faces().stream(for_faces), _appearance().stream(for_pixels, driving), strict=True):
+                for face, pair in zip(
+                    _faces(self.second).stream(for_faces), _appearance().stream(for_pixels, driving), strict=True
+                ):
                     faces.append(face)
                     pairs.append(pair)
                     features.append(pair.generated_features)
             else:
-                for face, feature in zip(_faces().stream(for_faces), _appearance().features(for_pixels), strict=True):
+                for face, feature in zip(_faces(self.second).stream(for_faces), _appearance().features(for_pixels), strict=True):
                     faces.append(face)
                     features.append(feature)
                 for _ in driving:
@@ -125,13 +151,27 @@ class GeneratedJob:
         except MmfaError as error:
             raise type(error)(str(error) if task.name in str(error) else f"{task.name}: {error}") from error
         blank = np.full((_TILE, _TILE, 3), 255, np.uint8)
-        rows = [[next(task.source.read()), *kept[1]], [blank, *kept[0]]]
-        sheet = _jpeg(contact_sheet([[_resized(image, _TILE) for image in row] for row in rows]))
-        measures = _flat("faces", FaceMeasures.concatenate(faces)) | {"features": torch.cat(features), "sheet": sheet}
-        return measures | (_flat("pairs", PairMeasures.concatenate(pairs)) if pairs else {})
+        rows = [[next(task.source.read()), *shown[1]], [blank, *shown[0]]]
+        return {
+            **_flat("faces", FaceMeasures.concatenate(faces)),
+            **(_flat("pairs", PairMeasures.concatenate(pairs)) if pairs else {}),
+            "features": torch.cat(features),
+            "sheet": _jpeg(contact_sheet([[_resized(image, _TILE) for image in row] for row in rows])),
+            "burst_points": _burst_points(burst[0]),
+            "burst_flicker": _burst_flicker(*burst, task.bursts) if pairs else torch.zeros(0),
+        }
 
 
-Job = SourceJob | DrivingJob | GeneratedJob
+class Job(Protocol):
+    """Something to measure. length: how long it takes, in frames, to share out the longest first."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def length(self) -> int: ...
+
+    def run(self) -> dict[str, Tensor]: ...
 
 
 def measure_all(jobs: Iterable[Job], cache: Cache, *, workers: int, quiet: bool = False) -> int:
@@ -140,7 +180,7 @@ def measure_all(jobs: Iterable[Job], cache: Cache, *, workers: int, quiet: bool 
     With `workers` > 1 that many processes of one thread share the jobs. What is done is kept when one fails.
     Raises MmfaError for clips that can't be measured.
     """
-    todo = [job for job in {job.key: job for job in jobs}.values() if not cache.has(job.key)]
+    todo = [job for key, job in {job.key: job for job in jobs}.items() if not cache.has(key)]
     done = _in_processes(todo, cache, workers) if workers > 1 and len(todo) > 1 else _here(todo, cache)
     with tqdm(total=len(todo), desc="measuring", unit="clip", disable=quiet or None) as bar:
         for _ in done:
@@ -153,6 +193,11 @@ def load_faces(job: SourceJob | DrivingJob, cache: Cache) -> FaceMeasures:
     return FaceMeasures(**_part("faces", FaceMeasures, cache.load(job.key)))
 
 
+def load_burst_points(job: DrivingJob, cache: Cache) -> Tensor:
+    """The landmarks (N,478,3) of the bursts of a real clip that was measured."""
+    return cache.load(job.key)["burst_points"]
+
+
 def load_features(job: SourceJob, cache: Cache) -> Tensor:
     """The features (1,D) of a source that was measured."""
     return cache.load(job.key)["features"]
@@ -163,7 +208,8 @@ def load_generated(job: GeneratedJob, cache: Cache) -> Generated:
     tensors = cache.load(job.key)
     pairs = PairMeasures(**_part("pairs", PairMeasures, tensors)) if "pairs.psnr" in tensors else None
     faces = FaceMeasures(**_part("faces", FaceMeasures, tensors))
-    return Generated(faces, pairs, tensors["features"], tensors["sheet"].numpy().tobytes())
+    rest = {name: tensors[name] for name in ("features", "burst_points", "burst_flicker")}
+    return Generated(faces=faces, pairs=pairs, sheet=tensors["sheet"].numpy().tobytes(), **rest)
 
 
 def _here(jobs: Sequence[Job], cache: Cache) -> Iterator[None]:
@@ -183,7 +229,7 @@ def _in_processes(jobs: Sequence[Job], cache: Cache, workers: int) -> Iterator[N
     pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_start_worker)
     try:
         # The longest first, so that no process is left with one at the end.
-        yield from pool.map(_work, sorted(jobs, key=_length, reverse=True), [cache.root] * len(jobs))
+        yield from pool.map(_work, sorted(jobs, key=lambda job: job.length, reverse=True), [cache.root] * len(jobs))
     except BrokenProcessPool as error:
         raise MediaError(
             "A process was ended from outside, perhaps for want of memory; run again with fewer --workers: what is done is kept."
@@ -202,19 +248,14 @@ def _work(job: Job, root: Path) -> None:
     Cache(root).save(job.key, job.run())
 
 
-def _length(job: Job) -> int:
-    match job:
-        case GeneratedJob():
-            return 3 * job.task.frames
-        case DrivingJob():
-            return job.clip.frames // job.stride
-    return 1
+@lru_cache(maxsize=1)
+def _faces(second: bool) -> FaceMeasurer:
+    return FaceMeasurer(faceres=second)
 
 
 @lru_cache(maxsize=1)
-def _faces() -> FaceMeasurer:
-    # The second identity network's weights don't come with the package: with it reports would differ by machine.
-    return FaceMeasurer(faceres=False)
+def _landmarks() -> LandmarkMeasurer:
+    return LandmarkMeasurer()
 
 
 @lru_cache(maxsize=1)
@@ -222,12 +263,27 @@ def _appearance() -> AppearanceMeasurer:
     return AppearanceMeasurer()
 
 
-def _keep(frames: Iterable[Array], wanted: set[int], into: list[Array]) -> Iterator[Array]:
-    """Pass frames on, keeping those whose number is wanted."""
-    for index, frame in enumerate(frames):
+def _keep(frames: Iterable[tuple[int, Array]], wanted: set[int], into: list[Array]) -> Iterator[tuple[int, Array]]:
+    """Pass numbered frames on, keeping those whose number is wanted."""
+    for index, frame in frames:
         if index in wanted:
             into.append(frame)
-        yield frame
+        yield index, frame
+
+
+def _burst_points(frames: list[Array]) -> Tensor:
+    """Landmarks (N,478,3) of the frames of all bursts."""
+    return _landmarks().measure(frames).points if frames else torch.zeros(0, 478, 3)
+
+
+def _burst_flicker(generated: list[Array], driving: list[Array], spans: list[range]) -> Tensor:
+    """Flicker (N,) of all bursts, NaN at the first frame of each."""
+    cpu, parts, start = torch.device("cpu"), [], 0
+    for span in spans:
+        a, b = (to_tensors(np.stack(side[start : start + len(span)]), cpu) for side in (generated, driving))
+        parts.append(metrics.flicker(a, b))
+        start += len(span)
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def _resized(image: Array, size: int) -> Array:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import geodesic_angle, matrix_to_euler
-from ..priors.groups import eye_opening, mouth_opening
+from ..priors.groups import LIPS, eye_opening, mouth_opening
 from .bootstrap import correlation
 
 PSNR_CAP = 100.0
@@ -109,6 +109,11 @@ def akd_l2_mesh68(generated: Tensor, driving: Tensor) -> Tensor:
 def akd_l2_mesh478(generated: Tensor, driving: Tensor) -> Tensor:
     """Landmarks (T,478,3) -> px (T,): mean Euclidean distance of all points."""
     return _offsets(generated, driving).norm(dim=2).mean(1)
+
+
+def akd_l2_lips40(generated: Tensor, driving: Tensor) -> Tensor:
+    """Landmarks (T,478,3) -> px (T,): mean Euclidean distance of the 40 points of the lips."""
+    return _offsets(generated, driving)[:, list(LIPS)].norm(dim=2).mean(1)
 
 
 def mkr(generated: Tensor, driving: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..media.files import atomic_output
 from .definitions import DEFINITIONS
-from .figures import ClipTable
-from .report import PROTOCOL_NAMES, Report, facts, interval, number
+from .figures import ClipTable, Figure
+from .report import PROTOCOL_NAMES, Report, facts, interval, mark, number
 
 SHOWN = 3
 """Clips on each side, worst and best."""
@@ -51,12 +51,6 @@ def write_page(
     """Write the page. `sheet` gives the JPEG file of a clip: source and driving frames above, the generated frames below."""
     worst, best = ranking(tables, metric)
     heading = f"{PROTOCOL_NAMES[report.protocol]} evaluation of {report.subject}"
-    rows = "".join(
-        f"<tr><td><code title='{escape(f.definition.definition, quote=True)}'>{escape(f.definition.name)}</code></td>"
-        f"<td>{number(f.value)}</td><td>{interval(f)}</td><td>{escape(f.definition.unit)}</td>"
-        f"<td>{f.definition.better}</td><td>{f.frames}</td><td>{f.missed}</td></tr>"
-        for f in report.figures
-    )
     lines = "".join(f"<li>{escape(fact.removeprefix('- ').replace('`', ''))}</li>" for fact in facts(report))
     clips = "".join(
         f"<h2>{name} by <code>{metric}</code></h2>" + "".join(_clip(table, metric, sheet(table)) for table in chosen)
@@ -66,12 +60,30 @@ def write_page(
     page = (
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(heading)}</title>"
         f"<style>{_STYLE}</style></head>"
-        f"<body><h1>{escape(heading)}</h1><ul>{lines}</ul>{clips}<h2>All figures</h2>"
-        "<table><tr><th>metric</th><th>value</th><th>95 % interval over clips</th><th>unit</th><th>better</th><th>frames</th>"
-        f"<th>missed</th></tr>{rows}</table></body></html>\n"
+        f"<body><h1>{escape(heading)}</h1><ul>{lines}</ul>{clips}{_figures('All figures', report.plain_figures, 'clips')}"
+        f"{_figures('Leakage', report.leaks, 'persons') if report.leaks else ''}</body></html>\n"
     )
     with atomic_output(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _figures(heading: str, figures: Sequence[Figure], over: str) -> str:
+    """A heading and a table, one line for each figure."""
+    rows = "".join(
+        f"<tr><td><code title='{escape(f.definition.definition, quote=True)}'>{escape(f.definition.name)}</code></td>"
+        f"<td>{number(f.value)}</td><td>{interval(f)}</td><td>{escape(f.definition.unit)}</td>"
+        f"<td>{_aim(f)}</td><td>{f.frames}</td><td>{f.missed}</td></tr>"
+        for f in figures
+    )
+    columns = ("metric", "value", f"95 % interval over {over}", "unit", "better", "frames", "missed")
+    return f"<h2>{heading}</h2><table><tr>{''.join(f'<th>{name}</th>' for name in columns)}</tr>{rows}</table>"
+
+
+def _aim(figure: Figure) -> str:
+    definition = figure.definition
+    if definition.ideal is None:
+        return definition.better
+    return f"{definition.ideal:g}" if definition.mark is None else f"{definition.ideal:g} {mark(figure)}"
 
 
 def _clip(table: ClipTable, metric: str, jpeg: bytes) -> str:

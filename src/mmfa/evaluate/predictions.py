@@ -79,18 +79,18 @@ class Predictions:
         return hashlib.sha256("".join(self.key(task)[1] for task in tasks).encode()).hexdigest()
 
     def frames(self, task: Task) -> Iterator[Array]:
-        """The measured frames (S,S,3) uint8. Raises MediaError for a video of another length than its driving clip."""
+        """The frames (S,S,3) uint8 of `task.generated`. Raises MediaError for a video of another length than its driving clip."""
         place = self._place(task)
-        measured = range(task.start, task.driving.frames, task.stride)
+        wanted = task.generated
         if place.is_dir():
             pictures = _numbered(place, task.driving.frames)
-            for index in measured:
+            for index in wanted:
                 yield read_image(pictures[index])
             return
-        count = 0
+        count, among = 0, set(wanted)
         with VideoReader(place, constant_rate=False) as video:
             for frame in video:
-                if count in measured:
+                if count in among:
                     yield frame.image
                 count += 1
         if count != task.driving.frames:

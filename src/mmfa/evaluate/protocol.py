@@ -21,6 +21,7 @@ from ..errors import ConfigError, MediaError
 from ..media.files import atomic_output
 from ..media.image import Array, read_image
 from ..media.video import VideoReader
+from .bursts import bursts
 
 Protocol = Literal["same", "cross"]
 HEADER = ["source", "driving"]
@@ -30,7 +31,6 @@ _ACROSS = (
     "gaze_error", "jitter", "jitter_excess", "yaw_r", "mouth_r", "eye_r",
 )  # fmt: skip
 _OF_THE_SOURCE = ("csim", "csim_faceres", "aed_l2", "aed_sq", "aed_mean_abs")
-_TEMPORAL = ("flicker", "jitter", "jitter_excess")
 _LONGEST_NAME = 200
 
 
@@ -58,7 +58,8 @@ class Clip:
 
 @dataclass(frozen=True)
 class Task:
-    """One generated clip: the first frame of `source` is driven by every `stride`-th frame of `driving` from `start` on."""
+    """One generated clip: the first frame of `source` is driven by every `stride`-th frame of `driving` from `start` on, and,
+    with a stride, by the `bursts` on which the temporal metrics are measured."""
 
     name: str
     source: Clip
@@ -74,7 +75,22 @@ class Task:
     @property
     def frames(self) -> int:
         """How many frames are measured."""
-        return len(range(self.start, self.driving.frames, self.stride))
+        return len(self.measured)
+
+    @property
+    def measured(self) -> range:
+        """Which frames of the driving clip are measured, by all metrics but the temporal ones."""
+        return range(self.start, self.driving.frames, self.stride)
+
+    @property
+    def bursts(self) -> list[range]:
+        """Which frames the temporal metrics are measured on; none without a stride, when all frames are consecutive anyway."""
+        return bursts(self.driving.frames) if self.stride > 1 else []
+
+    @property
+    def generated(self) -> list[int]:
+        """Which frames are generated: what is measured, and the bursts."""
+        return sorted({*self.measured, *(index for burst in self.bursts for index in burst)})
 
     def driving_frames(self) -> Iterator[Array]:
         """The measured frames of the driving clip."""
@@ -130,7 +146,9 @@ def tasks_of(
     ]
     for task in tasks:
         if not task.frames:
-            raise ConfigError(f"{task.driving.path} has {task.driving.frames} frames: --stride {stride} leaves none to measure.")
+            raise ConfigError(
+                f"{task.driving.path} has {task.driving.frames} frames: --stride {stride} leaves none; take a smaller one."
+            )
     return sorted(tasks, key=lambda task: task.name)
 
 
@@ -194,12 +212,10 @@ def listing_hash(tasks: Sequence[Task]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def meaningless(metric: str, *, protocol: Protocol, stride: int) -> str | None:
-    """Why a metric has no meaning in a protocol (see docs/metrics.md) or at a stride; None when it has one."""
+def meaningless(metric: str, *, protocol: Protocol) -> str | None:
+    """Why a metric has no meaning in a protocol (see docs/metrics.md); None when it has one."""
     if protocol == "cross" and metric not in _ACROSS:
         return "It compares what is at the same place or of the same person, so it has no meaning across identities."
-    if metric in _TEMPORAL and stride > 1:
-        return f"It is defined on consecutive frames; with --stride {stride} there are none."
     return None
 
 

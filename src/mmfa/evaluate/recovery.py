@@ -20,6 +20,7 @@ from ..geometry import geodesic_angle, project_to_rotation, similarity, transfor
 from ..media.image import to_tensor, to_uint8
 from ..motion import Motion
 from ..nets.mmfa import MMFA
+from .leakage import LEAKS, consistency
 from .observe import Observed, Observer
 from .synthetic import EXPRESSIONS, POSE, RANGES, Head, State, random_state, sweep
 
@@ -49,7 +50,7 @@ DEFINITIONS = {
     "found_pose_leak_deg": "largest angle of R from the sweep's first, in the same sweeps; the worst one",
     "feature_leak": "RMS distance of f from its mean with only the pose moving, over that with only the expression moving",
     "deformation_leak": "the same for the deformation D_exp(f, x_c), x_c the head's mean",
-    "identity_ratio": "RMS distance of canonical keypoints from their head's mean, over that of the heads' means from theirs",
+    "canonical_consistency": LEAKS["canonical_consistency"].definition,
     "reenactment_px": "mean distance of the output's landmarks from the true ones of (source head, driving state), px",
     "reenactment_seen_px": "the same from the landmarks found in the drawing of (source head, driving state), px",
     "copy_px": "reenactment_seen_px of the unchanged source picture",
@@ -98,7 +99,7 @@ def recover(model: MMFA, *, heads: int = 16, states: int = 16, seed: int = 0, qu
         for name, value in figures.items():
             rows[name].append(value)
     overall = {name: float(np.nanmean(values)) for name, values in rows.items()}
-    overall |= read_out(seen) | {"identity_ratio": identity_ratio(seen)}
+    overall |= read_out(seen) | {"canonical_consistency": consistency([one.canonical for one in seen]).value}
     return Recovery(heads, states, seed, overall, dict(rows))
 
 
@@ -220,13 +221,6 @@ def read_out(seen: Sequence[Observed]) -> Figures:
         centred = [x - x.mean(0) for x in features]
         figures["r2_relative_" + name] = _r2(centred, [x - x.mean(0) for x in truth], half)
     return dict(sorted(figures.items()))
-
-
-def identity_ratio(seen: Sequence[Observed]) -> float:
-    """Spread of the canonical keypoints within heads over that between heads; see `DEFINITIONS`."""
-    means = torch.stack([one.canonical.mean(0) for one in seen])
-    within = torch.cat([one.canonical - mean for one, mean in zip(seen, means, strict=True)])
-    return float(within.square().mean().sqrt() / (means - means.mean(0)).square().mean().sqrt())
 
 
 def _varied(generator: np.random.Generator, count: int) -> list[State]:

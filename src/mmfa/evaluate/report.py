@@ -27,7 +27,7 @@ TABLE_1: dict[str, tuple[tuple[str, ...], ...]] = {
     "cross": (("csim",), ("apd_mesh",), ("aed_mean_abs",), ("fid", "fd_lite0")),
 }  # fmt: skip
 """The columns of the paper's Table 1 in its order, each the first of these metrics that was measured."""
-_ARROWS = {"lower": "↓", "higher": "↑"}
+_ARROWS = {"lower": "↓", "higher": "↑", "nearer": "→"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,16 @@ class Report:
 
     def figure(self, name: str) -> Figure | None:
         return next((figure for figure in self.figures if figure.definition.name == name), None)
+
+    @property
+    def plain_figures(self) -> tuple[Figure, ...]:
+        """All but the leakage figures."""
+        return tuple(figure for figure in self.figures if figure.definition.better != "nearer")
+
+    @property
+    def leaks(self) -> tuple[Figure, ...]:
+        """The leakage figures: what is the better the nearer it is to an ideal."""
+        return tuple(figure for figure in self.figures if figure.definition.better == "nearer")
 
     def with_figures(self, extra: Sequence[Figure]) -> Report:
         """The report with figures that were measured elsewhere (such as leakage), after its own; each brings its definition.
@@ -119,8 +129,9 @@ def markdown(report: Report) -> str:
         *(
             f"| {title(f)} | {number(f.value)} | {interval(f)} | {f.definition.unit} | {f.reference} | "
             f"{f.frames} | {f.clips} | {f.missed} |"
-            for f in report.figures
+            for f in report.plain_figures
         ),
+        *_leakage(report.leaks),
         "",
         "## Definitions",
         "",
@@ -131,6 +142,32 @@ def markdown(report: Report) -> str:
     if report.unavailable:
         lines += ["", "## Not available", "", *(f"- `{name}`: {reason}" for name, reason in report.unavailable.items())]
     return "\n".join(lines) + "\n"
+
+
+def _leakage(leaks: Sequence[Figure]) -> list[str]:
+    """The section of the leakage figures, if there are any."""
+    if not leaks:
+        return []
+    return [
+        "",
+        "## Leakage",
+        "",
+        "What moves that was not asked to move, and whether what was asked is done. Better: nearer to the ideal.",
+        "",
+        "| figure | value | 95 % interval over persons | unit | mark | compared with | pictures | persons | missed |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {title(f)} | {number(f.value)} | {interval(f)} | {f.definition.unit} | {mark(f)} | {f.reference} | "
+            f"{f.frames} | {f.clips} | {f.missed} |"
+            for f in leaks
+        ),
+    ]
+
+
+def mark(figure: Figure) -> str:
+    """How near is good enough, and whether the figure is; a dash without a mark."""
+    passed = figure.definition.passes(figure.value)
+    return "–" if passed is None else f"±{figure.definition.mark:g}: {'met' if passed else 'missed'}"
 
 
 def facts(report: Report) -> list[str]:
@@ -151,8 +188,9 @@ def table_1(report: Report) -> list[Figure | None]:
 
 
 def title(figure: Figure) -> str:
-    """A column's name with the direction of improvement."""
-    return f"`{figure.definition.name}` {_ARROWS[figure.definition.better]}"
+    """A column's name with the direction of improvement, or the ideal."""
+    ideal = "" if figure.definition.ideal is None else f" {figure.definition.ideal:g}"
+    return f"`{figure.definition.name}` {_ARROWS[figure.definition.better]}{ideal}"
 
 
 def number(value: float) -> str:

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import MediaError
+from ..errors import ConfigError, MediaError, ModelError
+from .bursts import STRIDE
 from .cache import Cache
 from .definitions import DEFINITIONS, unavailable
+from .extractors import missing_faceres
 from .figures import ClipTable, clip_table, figures_of
 from .frechet import missing_fid
-from .measure import DrivingJob, GeneratedJob, Job, SourceJob, load_faces, load_features, load_generated, measure_all
+from .measure import (
+    DrivingJob,
+    GeneratedJob,
+    Job,
+    SourceJob,
+    load_burst_points,
+    load_faces,
+    load_features,
+    load_generated,
+    measure_all,
+)
 from .page import RANKED_BY, ranking, write_page
-from .protocol import Protocol, listing_hash, meaningless, tasks_of, write_pairs
+from .protocol import Protocol, Task, listing_hash, meaningless, tasks_of, write_pairs
 from .report import Report, write_report
-from .subjects import Subject
+from .sitters import LeakageJob, jobs_of, leakage_figures, load_trials
+from .subjects import Model, Subject
+from .trials import Trials
 
-_OFF = {"csim_faceres": "Off: its weights don't come with the package, and a loss may train on that network; csim is the judge."}
+_OFF = {"csim_faceres": "Off without --second-identity: its weights don't come with the package."}
 
 
 @dataclass(frozen=True)
@@ -36,10 +50,12 @@ def evaluate(
     subject: Subject,
     protocol: Protocol = "same",
     split: str = "val",
-    stride: int = 1,
+    stride: int = STRIDE,
     seed: int = 0,
     pairs: Path | None = None,
     rank: str | None = None,
+    leakage: bool = False,
+    second_identity: bool = False,
     cache: Path | None = None,
     workers: int = 1,
     quiet: bool = False,
@@ -47,20 +63,27 @@ def evaluate(
     """Measure `subject` on a data set and write report.json, report.md, clips.csv, index.html (and pairs.csv) to `output`.
 
     `cache` is by default the folder ``.cache`` beside `output`. `rank`: the metric by which clips are the worst and the best.
+    `leakage`: also what a model moves that it was not asked to move (`mmfa.evaluate.leakage`), on the driving clips' persons.
+    `second_identity`: also csim_faceres; its weights don't come with the package.
     Raises MmfaError, with nothing written to `output`, for a data set, pairs or predictions that can't be evaluated.
     """
     folder = Cache(cache if cache is not None else output.parent / ".cache")
     tasks = tasks_of(data, protocol=protocol, split=split, stride=stride, seed=seed, pairs=pairs)
     subject.check(tasks)
+    trials = _leakage_jobs(subject, tasks) if leakage else []
+    if second_identity and (reason := missing_faceres()):
+        raise ModelError(f"The second identity network can't be used: {reason} Or leave out --second-identity.")
     for place in (output, folder.root):
         _make(place)
-    generated = [GeneratedJob(subject, task) for task in tasks]
-    real: list[Job] = [DrivingJob(task.driving, stride) for task in tasks]
+    generated = [GeneratedJob(subject, task, second_identity) for task in tasks]
+    real: list[Job] = [DrivingJob(task.driving, stride, second_identity) for task in tasks]
     if protocol == "cross":
-        real += [SourceJob(task.source) for task in tasks]
-    measured = measure_all([*real, *generated], folder, workers=workers, quiet=quiet)
+        real += [SourceJob(task.source, second_identity) for task in tasks]
+    measured = measure_all([*real, *generated, *trials], folder, workers=workers, quiet=quiet)
     tables = [_table(job, folder) for job in generated]
     report = _report(subject, tables, data=data, protocol=protocol, split=split, stride=stride, seed=seed)
+    if trials:
+        report = _with_leakage(report, load_trials(trials, folder))
     metric = rank or next(name for name in (RANKED_BY[protocol], *tables[0].values) if name in tables[0].values)
     ranking(tables, metric)  # an unknown metric is refused before anything is written
     write_report(output, report, tables)
@@ -80,12 +103,34 @@ def evaluate(
 def _table(job: GeneratedJob, cache: Cache) -> ClipTable:
     """Only what is summed up of a clip is kept; its measures are read from the cache and let go."""
     task = job.task
-    driving = load_faces(DrivingJob(task.driving, task.stride), cache)[task.start // task.stride :]
-    generated = load_generated(job, cache)
-    if task.protocol == "same":
-        return clip_table(task, generated, driving, source=None, source_features=None)
-    source = SourceJob(task.source)
-    return clip_table(task, generated, driving, source=load_faces(source, cache), source_features=load_features(source, cache))
+    real = DrivingJob(task.driving, task.stride, job.second)
+    driving, burst_points = load_faces(real, cache)[task.start // task.stride :], load_burst_points(real, cache)
+    source = SourceJob(task.source, job.second) if task.protocol == "cross" else None
+    return clip_table(
+        task,
+        load_generated(job, cache),
+        driving,
+        burst_points=burst_points,
+        source=None if source is None else load_faces(source, cache),
+        source_features=None if source is None else load_features(source, cache),
+    )
+
+
+def _leakage_jobs(subject: Subject, tasks: Sequence[Task]) -> list[LeakageJob]:
+    if not isinstance(subject, Model):
+        raise ConfigError(
+            f"Leakage is measured by setting a model's motion by hand; {subject.name} ({subject.kind}) has only frames: leave "
+            "out --leakage."
+        )
+    return jobs_of(subject, {task.driving.name: task.driving for task in tasks}.values())
+
+
+def _with_leakage(report: Report, trials: Trials) -> Report:
+    said = (
+        f"Leakage: {trials.frames} pictures of {len(trials.rendered)} persons, each driven by the next one; no face found in "
+        f"{trials.lost}. What the measuring alone gives: docs/leakage.md."
+    )
+    return replace(report.with_figures(leakage_figures(trials, seed=report.seed)), remarks=(*report.remarks, said))
 
 
 def _report(
@@ -110,15 +155,16 @@ def _report(
         missed_generated=sum(table.missed_generated for table in tables),
         missed_driving=sum(table.missed_driving for table in tables),
         figures=tuple(figures),
-        unavailable=_unavailable(protocol, stride),
+        unavailable=_unavailable(protocol, {figure.definition.name for figure in figures}),
         remarks=tuple(subject.remarks(tasks)),
     )
 
 
-def _unavailable(protocol: Protocol, stride: int) -> dict[str, str]:
-    """The metrics that are left out, by name, each with the reason."""
-    reasons = {name: meaningless(name, protocol=protocol, stride=stride) for name in DEFINITIONS}
-    return _OFF | unavailable() | {name: reason for name, reason in reasons.items() if reason}
+def _unavailable(protocol: Protocol, measured: set[str]) -> dict[str, str]:
+    """The metrics that were not `measured`, by name, each with the reason."""
+    reasons = {name: meaningless(name, protocol=protocol) for name in DEFINITIONS}
+    every = _OFF | unavailable() | {name: reason for name, reason in reasons.items() if reason}
+    return {name: reason for name, reason in every.items() if name not in measured}
 
 
 def _make(folder: Path) -> None:

@@ -41,7 +41,7 @@ class Subject(Protocol):
         """All that the generated frames depend on, besides the task's own files, as hashes."""
 
     def frames(self, task: Task) -> Iterator[Array]:
-        """The `task.frames` generated frames (S,S,3) uint8 that are measured, in order."""
+        """The generated frames (S,S,3) uint8 of `task.generated`, in order."""
 
     def remarks(self, tasks: Sequence[Task]) -> list[str]:
         """What a reader of the figures has to know."""
@@ -65,7 +65,7 @@ class CopySource:
 
     def frames(self, task: Task) -> Iterator[Array]:
         source = next(task.source.read())
-        for _ in range(task.frames):
+        for _ in task.generated:
             yield source
 
     def remarks(self, tasks: Sequence[Task]) -> list[str]:
@@ -95,12 +95,16 @@ class Model:
             raise ModelError(f"The model {self.model} has weights that are not numbers; its training went wrong.")
 
     def key(self, task: Task) -> list[str]:
+        return self.state()
+
+    def state(self) -> list[str]:
+        """Of the weights, of the configuration, and of the code that animates."""
         config = (_folder(self.model) / "config.json").read_text(encoding="utf-8")
         return [self.sha256(), config, *animating_state()]
 
     def frames(self, task: Task) -> Iterator[Array]:
-        """Every frame of the driving clip is tracked, as a user's would be; the measured ones are rendered."""
-        animator = _animator(self.model, self.sha256())
+        """Every frame of the driving clip is tracked, as a user's would be; `task.generated` are rendered."""
+        animator = self.animator()
         try:
             animator.set_source(next(task.source.read()), crop=False)
         except FaceError as error:
@@ -108,8 +112,11 @@ class Model:
                 f"No face found in the first frame of {task.source.path}, which is the source; leave the clip out."
             ) from error
         motion = animator.motion_of(task.driving.read(), crop=False).motion
-        measured = torch.arange(task.start, task.driving.frames, task.stride)
-        yield from animator.render(motion[measured], paste_back=False)
+        yield from animator.render(motion[torch.tensor(task.generated)], paste_back=False)
+
+    def animator(self) -> Animator:
+        """Loaded once in each process, and again when the file has changed."""
+        return _animator(self.model, self.sha256())
 
     def remarks(self, tasks: Sequence[Task]) -> list[str]:
         size = from_pretrained(self.model).params.size
@@ -122,7 +129,6 @@ class Model:
 
 @lru_cache(maxsize=1)
 def _animator(model: str, sha256: str) -> Animator:
-    """Loaded once in each process, and again when the file has changed."""
     return Animator.from_pretrained(model, device="cpu")
 
 

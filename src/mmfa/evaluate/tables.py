@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,20 @@ from .figures import Figure
 from .report import PROTOCOL_NAMES, TABLE_1, Report, definition_row, interval, number, title
 
 PUBLISHED = "published.json"
+LAYOUT = "tables.json"
 _SAME = ("protocol", "split", "stride", "seed", "listing_sha256")
 _WORDS = {"listing_sha256": "data (the listing's hash)"}
 _FIRST = ("copy", "lite")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a protocol: rows are shown names by the labels of stored reports, in their order. note: what the rows have
+    in common, such as the budget of a training; heading: empty for the only table."""
+
+    heading: str
+    note: str
+    rows: dict[str, str]
 
 
 def check_fair(reports: Sequence[Report], *, names: Sequence[str]) -> None:
@@ -55,12 +67,13 @@ def compare(reports: Sequence[Report], *, names: Sequence[str]) -> str:
 
 
 def results_page(folder: Path) -> str:
-    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, and its published.json.
+    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, its tables.json and its published.json.
 
-    Raises MediaError for a file that can't be read or a name without a protocol, ConfigError for reports that can't stand in one
-    table.
+    tables.json says which reports share a table, in which order and under which names; a row without a report is left out.
+    Without it all reports of a protocol share one. Raises MediaError for a file that can't be read, a name without a protocol or
+    a report in no table, ConfigError for reports that can't stand in one table.
     """
-    stored = {path.stem: Report.load(path) for path in sorted(folder.glob("*.json")) if path.name != PUBLISHED}
+    stored = {path.stem: Report.load(path) for path in sorted(folder.glob("*.json")) if path.name not in (PUBLISHED, LAYOUT)}
     if not stored:
         raise MediaError(f"{folder} holds no report; mmfa evaluate makes them.")
     lines = [
@@ -72,9 +85,15 @@ def results_page(folder: Path) -> str:
     definitions: dict[str, Figure] = {}
     for protocol, heading in PROTOCOL_NAMES.items():
         chosen = {_label(stem, protocol): report for stem, report in stored.items() if report.protocol == protocol}
-        if chosen:
-            rows = dict(sorted(chosen.items(), key=lambda item: (_place(item[0]), item[0])))
-            lines += ["", f"## {heading}", "", *_section(rows)]
+        if not chosen:
+            continue
+        lines += ["", f"## {heading}"]
+        for table in _layout(folder / LAYOUT, chosen):
+            rows = {shown: chosen[label] for label, shown in table.rows.items() if label in chosen}
+            if not rows:
+                continue
+            lines += ["", *([f"### {table.heading}", ""] if table.heading else []), *([table.note, ""] if table.note else [])]
+            lines += _section(rows)
             definitions |= {f.definition.name: f for report in rows.values() for f in report.figures}
     lines += ["", *_published(folder / PUBLISHED), "", "## Definitions", ""]
     lines += ["| metric | definition | extractor | version | source |", "|---|---|---|---|---|"]
@@ -92,7 +111,8 @@ def _section(rows: dict[str, Report]) -> list[str]:
     wanted = [name for names in TABLE_1[first.protocol] for name in names]
     metrics: dict[str, Figure] = {f.definition.name: f for report in reports for f in report.figures}
     columns = [name for name in wanted if name in metrics]
-    rest = [name for name in metrics if name not in columns]
+    leaks = [f.definition.name for report in reports for f in report.leaks]
+    rest = [name for name in metrics if name not in columns and name not in leaks]
     lines = [
         f"Private data set, split {first.split}: {first.clips} clips of {first.persons} persons, {first.frames} frames (every "
         f"{_ordinal(first.stride)} frame), seed {first.seed}, listing sha256 `{first.listing_sha256[:16]}`.",
@@ -106,6 +126,9 @@ def _section(rows: dict[str, Report]) -> list[str]:
         *_transposed(rows, rest, metrics),
         "",
     ]
+    if leaks:
+        lines += ["Leakage, the better the nearer to the ideal; in brackets the interval over persons:", ""]
+        lines += [*_transposed(rows, list(dict.fromkeys(leaks)), metrics), ""]
     for label, report in rows.items():
         weights = f", weights sha256 `{report.sha256[:16]}`" if report.sha256 else ""
         lines.append(
@@ -113,6 +136,21 @@ def _section(rows: dict[str, Report]) -> list[str]:
             f"{report.missed_driving} driving frames. {' '.join(report.remarks)}".rstrip()
         )
     return lines
+
+
+def _layout(path: Path, chosen: Mapping[str, Report]) -> list[Table]:
+    """The tables of one protocol's reports."""
+    if not path.exists():
+        ordered = sorted(chosen, key=lambda label: (_place(label), label))
+        return [Table("", "", {label: label for label in ordered})]
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        tables = [Table(item["heading"], item["note"], dict(item["rows"])) for item in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MediaError(f"{path} is no list of tables with heading, note and rows ({error!r}).") from error
+    if lost := sorted(chosen.keys() - {label for table in tables for label in table.rows}):
+        raise MediaError(f"{path} puts {', '.join(lost)} into no table; add a row.")
+    return tables
 
 
 def _table(rows: dict[str, Report], names: list[str], metrics: dict[str, Figure]) -> list[str]:
@@ -161,16 +199,14 @@ def _published(path: Path) -> list[str]:
 
 def _cells(figures: Sequence[Figure | None]) -> list[str]:
     """Values with their intervals, the best one in bold."""
-    values = [f.value for f in figures if f and not math.isnan(f.value)]
-    best = None
-    if len(figures) > 1 and values:
-        best = (min if next(filter(None, figures)).definition.better == "lower" else max)(values)
+    ranks = [f.definition.badness(f.value) for f in figures if f and not math.isnan(f.value)]
+    best = min(ranks) if len(figures) > 1 and ranks else None
     cells = []
     for figure in figures:
         if figure is None or math.isnan(figure.value):
             cells.append("–")
             continue
-        text = f"**{number(figure.value)}**" if figure.value == best else number(figure.value)
+        text = f"**{number(figure.value)}**" if figure.definition.badness(figure.value) == best else number(figure.value)
         cells.append(text if math.isnan(figure.low) else f"{text} ({interval(figure)})")
     return cells
 

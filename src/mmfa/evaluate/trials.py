@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from ..priors.groups import mouth_opening
 from ..priors.pose import rigid_template
 from ..priors.roi import to_grid
 from .extractors import REFERENCE_SIZE, FaceMeasurer, FaceMeasures
+
+P = TypeVar("P")
 
 SLIDERS: dict[str, tuple[float, ...]] = {
     "yaw": (-25, -12.5, 12.5, 25), "pitch": (-15, -7.5, 7.5, 15), "roll": (-25, -12.5, 12.5, 25),
@@ -103,14 +105,6 @@ class Faces:
         return Faces.of_points(mesh, weights=weights)
 
 
-class LandmarkMeasurer(FaceMeasurer):
-    """A `FaceMeasurer` that leaves out the identity networks, which are most of its time."""
-
-    def __init__(self, *, batch: int = 8, device: str = "cpu") -> None:
-        super().__init__(batch=batch, device=device)
-        self._identity = self._faceres = None
-
-
 @dataclass(frozen=True)
 class Person:
     """A source and its drivers: `faces`, T frames of one person that show a face; `seen`, what was measured in them.
@@ -187,6 +181,20 @@ def plan(own: Motion, driving: Motion) -> Motion:
 
 
 @dataclass(frozen=True)
+class Outputs:
+    """What one person's trial of a model gave, in grid coordinates: all that the leakage figures are taken from.
+
+    seen: (N,478,3), of the outputs, NaN where no face was found. keypoints: (N,K,3), of the motions; (0,K,3) where they are
+    not anchored to the mesh. driving: (`DRIVERS`,478,3). canonical: x_c (T,K,3) of the person's frames.
+    """
+
+    seen: Tensor
+    keypoints: Tensor
+    driving: Tensor
+    canonical: Tensor
+
+
+@dataclass(frozen=True)
 class Trials:
     """Trials of one model, on its pictures and on its keypoints (None where they are free); x_c (T,K,3) of each person.
 
@@ -199,8 +207,33 @@ class Trials:
     frames: int
     lost: int
 
+    @staticmethod
+    def of(outputs: Mapping[str, Outputs]) -> Trials:
+        """Of all persons, by name."""
+        rendered, placed, lost = [], [], 0
+        for name, given in outputs.items():
+            driving = Faces.of_points(given.driving)
+            rendered.append(Trial.cut(name, Faces.of_points(given.seen), driving))
+            if len(given.keypoints):
+                placed.append(Trial.cut(name, Faces.of_keypoints(given.keypoints), driving))
+            lost += int(given.seen.isnan().flatten(1).all(1).sum())
+        canonical, frames = [given.canonical for given in outputs.values()], sum(len(given.seen) for given in outputs.values())
+        return Trials(rendered, placed or None, canonical, frames, lost)
+
 
 @torch.no_grad()
+def outputs_of(model: MMFA, person: Person, driver: Person, measurer: FaceMeasurer, *, batch: int = 4) -> Outputs:
+    """Render everything that is asked of one person, in parts of `batch`, and look at it."""
+    source = model.source(person.faces[person.source : person.source + 1])
+    motion = plan(source.motion, model.motion(driver.faces[driver.drivers]))
+    parts = [motion[start : start + batch] for start in range(0, len(motion), batch)]
+    images = (image for part in parts for image in to_uint8(model.render(source.expand(len(part)), part).images[-1].float()))
+    seen = to_grid(measurer.measure(images).points, REFERENCE_SIZE, REFERENCE_SIZE)
+    points, _ = model.keypoints(source.canonical.expand(len(motion), -1, -1), motion)
+    anchored = isinstance(model.params, LiteParams)
+    return Outputs(seen, points if anchored else points[:0], driver.seen.points[driver.drivers], model.canonical(person.faces))
+
+
 def run(
     model: MMFA, people: Iterable[Person], measurer: FaceMeasurer, *, batch: int = 4, done: Callable[[str], None] | None = None
 ) -> Trials:
@@ -208,24 +241,16 @@ def run(
 
     Raises MediaError for less than two people. `done` is called with the name after each.
     """
-    ordered = sorted(people, key=lambda person: person.name)
-    if len(ordered) < 2:
-        raise MediaError(f"Leakage is measured on two people or more, not on {len(ordered)}.")
-    anchored = isinstance(model.params, LiteParams)
-    rendered, placed, canonical, lost = [], [], [], 0
-    for person, driver in zip(ordered, ordered[1:] + ordered[:1], strict=True):
-        source = model.source(person.faces[person.source : person.source + 1])
-        motion = plan(source.motion, model.motion(driver.faces[driver.drivers]))
-        driving = driver.seen[driver.drivers]
-        parts = [motion[start : start + batch] for start in range(0, len(motion), batch)]
-        images = (image for part in parts for image in to_uint8(model.render(source.expand(len(part)), part).images[-1].float()))
-        measures = measurer.measure(images)
-        rendered.append(Trial.cut(person.name, Faces.of_measures(measures), driving))
-        canonical.append(model.canonical(person.faces))
-        if anchored:
-            points, _ = model.keypoints(source.canonical.expand(len(motion), -1, -1), motion)
-            placed.append(Trial.cut(person.name, Faces.of_keypoints(points), driving))
-        lost += int((~measures.found).sum())
+    outputs = {}
+    for person, driver in in_circle(sorted(people, key=lambda person: person.name)):
+        outputs[person.name] = outputs_of(model, person, driver, measurer, batch=batch)
         if done is not None:
             done(person.name)
-    return Trials(rendered, placed if anchored else None, canonical, len(rendered) * len(motion), lost)
+    return Trials.of(outputs)
+
+
+def in_circle(people: Sequence[P]) -> list[tuple[P, P]]:
+    """Each with the next one, the last with the first. Raises MediaError for less than two."""
+    if len(people) < 2:
+        raise MediaError(f"Leakage is measured on two people or more, not on {len(people)}.")
+    return list(zip(people, [*people[1:], people[0]], strict=True))

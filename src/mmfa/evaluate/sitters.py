@@ -1,0 +1,111 @@
+"""The leakage of a model on the persons of a data set, person by person, kept like all other measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import FaceError
+from ..media.image import Array
+from .cache import Cache, key_of, leaking_state, measuring_state
+from .extractors import LandmarkMeasurer
+from .figures import Figure, figure_of
+from .leakage import consistency, figures, leak
+from .protocol import Clip
+from .subjects import Model
+from .trials import Outputs, Person, Trials, in_circle, outputs_of
+
+FRAMES = 24
+"""Frames of each person, from which the source and the drivers are taken."""
+_REFERENCES = {
+    "slider_slope": "what was asked",
+    "slider_error": "what was asked",
+    "size_breathing": "driving frames",
+    "mouth_gain": "driving frames",
+    "canonical_consistency": "other persons",
+    "interp_smoothness": "nothing",
+}
+_OWN_MOTION = "the source under its own motion"
+
+
+@dataclass(frozen=True)
+class Sitter:
+    """One person, in all clips of the data set that are measured."""
+
+    name: str
+    clips: tuple[Clip, ...]
+
+    def frames(self, count: int = FRAMES) -> Iterator[Array]:
+        """About `count` frames (S,S,3) uint8, evenly from the clips played one after the other."""
+        total = sum(clip.frames for clip in self.clips)
+        places = set(np.linspace(0, total - 1, count).round().astype(int).tolist())
+        every = (frame for clip in self.clips for frame in clip.read())
+        return (frame for place, frame in enumerate(every) if place in places)
+
+
+@dataclass(frozen=True)
+class LeakageJob:
+    """Everything that is asked of one person by one model, driven by another person."""
+
+    subject: Model
+    sitter: Sitter
+    driver: Sitter
+    length = 2 * FRAMES
+
+    @cached_property
+    def key(self) -> str:
+        hashes = [[clip.sha256 for clip in one.clips] for one in (self.sitter, self.driver)]
+        return key_of("leakage", FRAMES, *hashes, *self.subject.state(), *leaking_state(), *measuring_state())
+
+    def run(self) -> dict[str, Tensor]:
+        model = self.subject.animator().model
+        person, driver = (_person(one, model.params.size) for one in (self.sitter, self.driver))
+        return vars(outputs_of(model, person, driver, _measurer()))
+
+
+def sitters_of(clips: Iterable[Clip]) -> list[Sitter]:
+    """The persons of some clips, by name."""
+    own: dict[str, list[Clip]] = {}
+    for clip in sorted(clips, key=lambda clip: clip.name):
+        own.setdefault(clip.person, []).append(clip)
+    return [Sitter(name, tuple(own[name])) for name in sorted(own)]
+
+
+def jobs_of(subject: Model, clips: Iterable[Clip]) -> list[LeakageJob]:
+    """One job for each person. Raises MediaError for less than two."""
+    return [LeakageJob(subject, sitter, driver) for sitter, driver in in_circle(sitters_of(clips))]
+
+
+def load_trials(jobs: Sequence[LeakageJob], cache: Cache) -> Trials:
+    """The trials of jobs that were measured."""
+    names = [field.name for field in fields(Outputs)]
+    loaded = {job.sitter.name: cache.load(job.key) for job in jobs}
+    return Trials.of({name: Outputs(*(tensors[field] for field in names)) for name, tensors in loaded.items()})
+
+
+def leakage_figures(trials: Trials, *, seed: int) -> list[Figure]:
+    """Every figure of `mmfa.evaluate.leakage`, of the model's pictures, and the consistency of its canonical keypoints."""
+    found = figures(trials.rendered, seed=seed) | {"canonical_consistency": consistency(trials.canonical, seed=seed)}
+    return [
+        figure_of(leak(name), interval, reference=_REFERENCES.get(name.partition(" ")[0], _OWN_MOTION), missed=interval.missed)
+        for name, interval in found.items()
+    ]
+
+
+@lru_cache(maxsize=2)
+def _person(sitter: Sitter, size: int) -> Person:
+    """Each person comes twice in a row, as a driver and as a source."""
+    try:
+        return Person.of(sitter.name, sitter.frames(), _measurer(), size=size)
+    except FaceError as error:
+        clips = ", ".join(str(clip.path) for clip in sitter.clips)
+        raise FaceError(f"{error} Leave the person's clips out, or --leakage: {clips}.") from error
+
+
+@lru_cache(maxsize=1)
+def _measurer() -> LandmarkMeasurer:
+    return LandmarkMeasurer()
