@@ -11,27 +11,24 @@ rendered   with --render N: the same on landmarks detected in N rendered frames,
            rendering of the unmoved f, over the standard deviation on the data's own landmarks
 own/other  the own change over the largest other, in the mean as printed; the mark is 3
 abs        the same with the mean of absolute changes, frame by frame, in place of means: stricter
+beyond 2   share of the frames whose measure, on keypoints, is further above the person's mean than twice the 95th percentile
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures, measures
-from mmfa.media.image import to_uint8
+from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
 from mmfa.nets.mmfa import MMFA
-from mmfa.priors.landmarks import FaceLandmarker, FaceTracker
-from mmfa.priors.pose import head_pose, normalise
-from mmfa.train.data import Clip, ClipDataset, face_of, prepare
-from mmfa.train.directions import weighted_spread, within_person
-from mmfa.train.vae import VAEConfig, read_expressions
+from mmfa.train.calibration import keypoint_effects, picture_effects
+from mmfa.train.data import ClipDataset
+from mmfa.train.directions import weighted_quantile, within_person
+from mmfa.train.vae import VAEConfig, read_expressions, tracked_clips
 from mmfa.weights import from_pretrained
 
 
@@ -47,29 +44,14 @@ def table(title: str, changes: Tensor) -> dict[str, dict[str, float]]:
     return rows
 
 
-def on_keypoints(model: MMFA, steps: Tensor, feature: Tensor, canonical: Tensor) -> Tensor:
-    """Changes (frames,7,7) on keypoints of features (frames,N) by steps (7,N)."""
-
-    def measured(f: Tensor) -> Tensor:
-        return keypoint_measures(canonical + model.expression_decoder(f, canonical)).stack()
-
-    return torch.stack([measured(feature + step) for step in steps], 1) - measured(feature)[:, None]
-
-
-def on_pictures(model: MMFA, steps: Tensor, clip: Clip, index: int, landmarker: FaceLandmarker) -> Tensor | None:
-    """Changes (7,7) on landmarks detected in renderings of one frame; None where a face is lost."""
-    source = model.source(face_of(clip.images([index], size=model.params.size), clip.landmarks[[index]]))
-    features = source.motion.expression + torch.cat([torch.zeros_like(steps[:1]), steps])
-    driving = replace(source.motion.expand(len(features)), expression=features)
-    found = []
-    for image in to_uint8(model.render(source.expand(len(features)), driving).images[-1]):
-        face = FaceTracker(landmarker=landmarker).track(image)
-        if face is None:
-            return None
-        found.append(face.points)
-    points = torch.stack(found)
-    values = measures(normalise(points, head_pose(points))).stack()
-    return values[1:] - values[0]
+@torch.no_grad()
+def beyond(model: MMFA, clips: ClipDataset, value: float) -> list[float]:
+    """Per cent of the frames, people evenly, that exceed `value` on each direction's scale."""
+    data = read_expressions(model, clips)
+    seen = keypoint_measures(data.canonical + model.expression_decoder(data.feature, data.canonical)).stack()
+    deviation = within_person(seen, data.person)
+    reach = weighted_quantile(deviation, data.weight, 0.95)
+    return (100 * (data.weight @ (deviation > value * reach).float())).tolist()
 
 
 @torch.no_grad()
@@ -87,25 +69,16 @@ def main() -> None:
     torch.set_num_threads(1)
     model = from_pretrained(options.model)
     steps = options.strength * ExpressionSpace.load(options.model, model=model).directions
-    files = prepare(options.data, options.cache, fps=VAEConfig.fps, split=options.split)
-    clips = ClipDataset(files, size=model.params.size)
-    data = read_expressions(model, clips)
-    generator = torch.Generator().manual_seed(0)
-    index = torch.multinomial(data.weight, options.frames, replacement=True, generator=generator)
-    seen = keypoint_measures(data.canonical + model.expression_decoder(data.feature, data.canonical)).stack()
-    spread = weighted_spread(within_person(seen, data.person), data.weight)
-    rows = {"keypoints": table("keypoints", on_keypoints(model, steps, data.feature[index], data.canonical[index]) / spread)}
+    config = VAEConfig(data=str(options.data), cache=str(options.cache), output="", model=options.model)
+    clips = tracked_clips(model, config, split=options.split)
+    rows = {"keypoints": table("keypoints", keypoint_effects(model, steps, clips, count=options.frames))}
+    shares = " | ".join(f"{share:.1f} %" for share in beyond(model, clips, 2.0))
+    print(f"| beyond 2 | {shares} | | |")
     if options.render:
-        ordered = [clip for person in clips.people.values() for clip in person]
-        mesh = torch.cat([clip.mesh for clip in ordered])
-        spread = weighted_spread(within_person(measures(mesh).stack(), data.person), data.weight)
-        where = [(clip, i) for clip in ordered for i in range(len(clip.mesh))]
-        landmarker = FaceLandmarker()
-        changes = [on_pictures(model, steps, *where[i], landmarker) for i in tqdm(index[: options.render].tolist())]
-        kept = [change for change in changes if change is not None]
-        if len(kept) < len(changes):
-            print(f"\n{len(changes) - len(kept)} frames lost their face when rendered")
-        rows["rendered"] = table("rendered", torch.stack(kept) / spread)
+        changes = picture_effects(model, steps, clips, count=options.render)
+        if len(changes) < options.render:
+            print(f"\n{options.render - len(changes)} frames lost their face when rendered")
+        rows["rendered"] = table("rendered", changes)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -193,6 +193,15 @@ def test_ranges_outside_the_clip(start: float, end: float | None) -> None:
 # -- limits -------------------------------------------------------------------------------------------------------------
 
 
+def test_an_offset_is_added_to_whatever_expression_is_set() -> None:
+    motion, other, offset = clip(3), clip(1, seed=5), torch.ones(1, 8)
+    assert_same(Edit(offset=offset).apply(motion), replace(motion, expression=motion.expression + 1))
+    edited = Edit(expression=other, offset=offset).apply(motion)
+    assert_same(edited, replace(take(motion, other, ["expression"]), expression=other.expression.expand(3, 8) + 1))
+    with pytest.raises(ConfigError, match="neutral"):
+        Edit(expression="neutral", offset=offset)
+
+
 def test_values_in_range_pass_silently() -> None:
     edit = Edit(yaw=35.0, pitch=-25.0, roll=30.0, scale=0.6, tx=0.25, ty=-0.25, intensity=1.5, expression=clip(1))
     with warnings.catch_warnings():
@@ -212,6 +221,8 @@ def test_values_beyond_training_warn_and_are_clipped_unless_unclipped() -> None:
             with pytest.raises(ConfigError, match=f"for {name} makes no sense"):
                 within_limits(name, absurd, unclipped=True)
         assert getattr(POSSIBLE, name)[0] <= low
+    with pytest.warns(RangeWarning, match="smile .* clipped to 2"):
+        assert within_limits("smile", 2.5, kind="direction") == 2
     with pytest.warns(RangeWarning):
         assert Edit(yaw=50.0).limited().yaw == 35
 

@@ -33,7 +33,7 @@ class Limits:
     """Lowest and highest value of everything that can be set by hand; by default what the models are trained on.
 
     yaw, pitch, roll: degrees. scale: factor. tx, ty: fractions of the crop's side. intensity, lips, eyes: factors on
-    the deformation.
+    the deformation. direction: value of a named direction of `mmfa.expressions`.
     """
 
     yaw: _Range = (-35, 35)
@@ -45,6 +45,7 @@ class Limits:
     intensity: _Range = (0, 1.5)
     lips: _Range = (0, 1.5)
     eyes: _Range = (0, 1.5)
+    direction: _Range = (-2, 2)
 
 
 TRAINED = Limits()
@@ -58,19 +59,25 @@ POSSIBLE = Limits(
     intensity=(0, LARGEST_INTENSITY),
     lips=(0, LARGEST_INTENSITY),
     eyes=(0, LARGEST_INTENSITY),
+    direction=(-3, 3),
 )
 """Beyond these a value is a mistake, clipped or not."""
 
 
-def within_limits(name: str, value: float, *, unclipped: bool = False) -> float:
-    """The value of one slider, clipped to `TRAINED` with a RangeWarning; `unclipped` warns and keeps it.
-
-    Raises ConfigError beyond `POSSIBLE` and for what is no number.
-    """
-    low, high = getattr(POSSIBLE, name)
+def check_possible(name: str, value: float, *, kind: str | None = None) -> None:
+    """Raise ConfigError for a value beyond `POSSIBLE`, or one that is no number. `kind`: its field there, if not `name`."""
+    low, high = getattr(POSSIBLE, kind or name)
     if not low <= value <= high:
         raise ConfigError(f"A value of {value:g} for {name} makes no sense: it lies between {low:g} and {high:g}.")
-    low, high = getattr(TRAINED, name)
+
+
+def within_limits(name: str, value: float, *, kind: str | None = None, unclipped: bool = False) -> float:
+    """The value of one slider, clipped to `TRAINED` with a RangeWarning; `unclipped` warns and keeps it.
+
+    Raises like `check_possible`.
+    """
+    check_possible(name, value, kind=kind)
+    low, high = getattr(TRAINED, kind or name)
     clipped = min(max(value, low), high)
     if clipped != value:
         fate = "kept, expect tears" if unclipped else f"clipped to {clipped:g}"
@@ -152,7 +159,8 @@ class Edit:
     yaw, pitch, roll: degrees, absolute, of `mmfa.geometry.euler_to_matrix`: positive turns the nose to the left of the
     picture, lowers it, turns the head clockwise. scale: factor on the motion's own.
     tx, ty: shift in fractions of the crop's side, to the right and down. expression: ``neutral``, or the expression of
-    another motion (one, or as many as there are frames). intensity: what the deformation is multiplied by.
+    another motion (one, or as many as there are frames). offset: (1,N) or one for each frame, added to the expression feature,
+    such as `ExpressionSpace.offset`. intensity: what the deformation is multiplied by.
     """
 
     yaw: float | None = None
@@ -162,11 +170,14 @@ class Edit:
     tx: float | None = None
     ty: float | None = None
     expression: Motion | Literal["neutral"] | None = None
+    offset: Tensor | None = None
     intensity: float | None = None
 
     def __post_init__(self) -> None:
         if self.expression == "neutral" and self.intensity is not None:
             raise ConfigError("A neutral expression has no intensity: set one of the two.")
+        if self.expression == "neutral" and self.offset is not None:
+            raise ConfigError("A neutral expression doesn't move, along a direction neither: set one of the two.")
 
     def limited(self, *, unclipped: bool = False) -> Edit:
         """Every value within what the models are trained on; see `within_limits`."""
@@ -186,6 +197,8 @@ class Edit:
             edited = take(edited, self.expression, ["expression"])
         elif self.expression == "neutral":
             edited = neutralise(edited)
+        if self.offset is not None:
+            edited = replace(edited, expression=edited.expression + self.offset.to(edited.expression))
         if self.intensity is not None:
             edited = replace(edited, intensity=torch.full_like(edited.intensity, self.intensity))
         edited = set_pose(edited, yaw=self.yaw, pitch=self.pitch, roll=self.roll)

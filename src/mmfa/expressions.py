@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .edit import check_possible, within_limits
 from .errors import ConfigError, ModelError
 from .media.files import atomic_output
 from .motion import Motion, same_features
@@ -26,8 +28,6 @@ from .nets.vae import ExpressionVAE, VAEParams
 from .weights import from_pretrained
 
 VERSION = 1
-LARGEST_STEP = 3.0
-"""Beyond this a value of a named direction is a mistake: 1 already is rare in the data."""
 LARGEST_TEMPERATURE = 2.0
 
 
@@ -206,19 +206,29 @@ class ExpressionSpace:
         code = (amplitude * phase.cos()) @ cosine + (amplitude * phase.sin()) @ sine
         return self.decode(_checked(temperature) * code)
 
-    def set(self, feature: Tensor, values: Mapping[str, float]) -> Tensor:
-        """Features (B,N) moved along named directions (`NAMES`).
+    def offset(self, values: Mapping[str, float]) -> Tensor:
+        """What (1,N) values of named directions (`NAMES`) add to a feature.
 
         1 moves the measure by what 5 % of the data's frames exceed of their person's mean; -1 the other way. Raises
-        ConfigError for an unknown name, which suggests the nearest, or a value beyond `LARGEST_STEP`.
+        ConfigError for an unknown name, which suggests the nearest, or a value beyond ``POSSIBLE.direction`` of `mmfa.edit`.
         """
+        offset = torch.zeros_like(self.directions[:1])
         for name, value in values.items():
-            if name not in NAMES:
-                raise ConfigError(f"Unknown direction {name!r}; choose from {', '.join(NAMES)}.")
-            if not abs(value) <= LARGEST_STEP:
-                raise ConfigError(f"{name}={value:g} makes no sense: it lies between {-LARGEST_STEP:g} and {LARGEST_STEP:g}.")
-            feature = feature + value * self.directions[NAMES.index(name)].to(feature)
-        return feature
+            check_possible(_known(name), value, kind="direction")
+            offset = offset + value * self.directions[NAMES.index(name)]
+        return offset
+
+    def set(self, feature: Tensor, values: Mapping[str, float]) -> Tensor:
+        """Features (B,N) moved along named directions; see `offset`."""
+        return feature + self.offset(values).to(feature)
+
+
+def limited_directions(values: Mapping[str, float], *, unclipped: bool = False) -> dict[str, float]:
+    """Values of named directions within what the data hold; see `mmfa.edit.within_limits`.
+
+    Raises ConfigError for an unknown name, which suggests the nearest, and for a value that makes no sense.
+    """
+    return {name: within_limits(_known(name), value, kind="direction", unclipped=unclipped) for name, value in values.items()}
 
 
 def interpolate_motions(space: ExpressionSpace, waypoints: Sequence[Motion], *, steps: int, pose: Motion) -> Motion:
@@ -260,6 +270,14 @@ def fingerprint(model: MMFA) -> str:
         digest.update(name.encode())
         digest.update(tensors[name].detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _known(name: str) -> str:
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(NAMES)}."
+        raise ConfigError(f"Unknown direction {name!r}; {hint}")
+    return name
 
 
 def _checked(temperature: float) -> float:

@@ -14,6 +14,7 @@ from mmfa.animate import Animator
 from mmfa.cli import edit as command
 from mmfa.cli import main as program
 from mmfa.edit import canonical_motion, set_pose
+from mmfa.expressions import ExpressionSpace
 from mmfa.geometry import matrix_to_euler
 from mmfa.media.image import read_image
 from mmfa.media.video import VideoReader
@@ -233,19 +234,78 @@ def test_what_does_not_fit_together(clip_file, driving, portrait, tmp_path, caps
     assert not picture.exists() and not video.exists()
 
 
-def test_an_expression_is_set_by_name(own, portrait, tmp_path, monkeypatch) -> None:
-    seen = []
+# -- named directions ---------------------------------------------------------------------------------------------------
 
-    def render(self, motion, **kwargs):
+
+@pytest.fixture
+def asked(monkeypatch) -> list[Motion]:
+    """What the command would render, in place of rendering it."""
+    seen: list[Motion] = []
+
+    def render(self, motion, **kwargs):  # noqa: ANN001, ANN003
         seen.append(motion)
-        yield np.zeros((8, 8, 3), np.uint8)
+        yield from np.zeros((len(motion), *self.source.image.shape), np.uint8)
 
     monkeypatch.setattr(Animator, "render", render)
+    monkeypatch.setattr(Animator, "write", lambda self, motion, output, **kwargs: seen.append(motion))
+    return seen
+
+
+def test_an_expression_is_set_by_name(own, portrait, tmp_path, asked) -> None:
     assert run("edit", portrait, "-o", tmp_path / "smile.png", "--set", "smile=1") == 0
-    moved = (seen[0].expression - own.expression).norm() / own.expression.norm()
-    assert float(moved) > 0.01 and torch.equal(seen[0].rotation, own.rotation)
+    moved = (asked[0].expression - own.expression).norm() / own.expression.norm()
+    assert float(moved) > 0.01 and torch.equal(asked[0].rotation, own.rotation)
 
 
-def test_a_direction_that_does_not_exist(portrait, tmp_path, capsys) -> None:
-    assert "smile" in refused(capsys, "edit", portrait, "-o", tmp_path / "out.png", "--set", "smlie=1")
-    assert "smile=0.8" in refused(capsys, "edit", portrait, "-o", tmp_path / "out.png", "--set", "smile")
+def test_a_direction_holds_in_its_time_range(own, portrait, clip_file, tmp_path, asked) -> None:
+    options = ["--from", clip_file, "--smooth", "0", "--set", "smile=1", "--at", "0.3:"]
+    assert run("edit", portrait, "-o", tmp_path / "out.mp4", *options) == 0
+    moved = (asked[0].expression - own.expression).norm(dim=1)
+    assert torch.equal(moved[:4], torch.zeros(4))
+    assert 0 < moved[4] < moved[5] < moved[6] and torch.allclose(moved[6:], moved[6])
+
+
+def test_a_direction_moves_the_expression_that_is_set(own, portrait, clip_file, tmp_path, asked) -> None:
+    other = Motion(**{**vars(own), "expression": own.expression + 1})
+    other.save(tmp_path / "other.safetensors")
+    for values in ([], ["--set", "smile=1"]):
+        assert run("edit", portrait, "-o", tmp_path / "out.png", "--expression", tmp_path / "other.safetensors", *values) == 0
+    offset = ExpressionSpace.load("lite", model=None).offset({"smile": 1.0})
+    torch.testing.assert_close(asked[0].expression, other.expression)
+    torch.testing.assert_close(asked[1].expression, other.expression + offset)
+
+
+def test_a_direction_beyond_the_data_is_clipped(own, portrait, tmp_path, asked, capsys) -> None:
+    for values in ("smile=2", "smile=2.5"):
+        assert run("edit", portrait, "-o", tmp_path / "out.png", "--set", values) == 0
+    assert "smile 2.5 is beyond the -2 to 2" in capsys.readouterr().err
+    assert run("edit", portrait, "-o", tmp_path / "out.png", "--set", "smile=2.5", "--unclipped") == 0
+    edge, clipped, free = (motion.expression - own.expression for motion in asked)
+    assert torch.equal(clipped, edge)
+    torch.testing.assert_close(free, 1.25 * edge, atol=1e-5, rtol=1e-4)
+
+
+def test_an_expression_by_its_code(own, portrait, tmp_path, asked, capsys) -> None:
+    out = ["-o", tmp_path / "out.png"]
+    assert run("edit", portrait, *out, "--expression", "code:0.5,-1.2") == 0
+    space = ExpressionSpace.load("lite")
+    code = torch.zeros(1, space.vae.params.code)
+    code[0, :2] = torch.tensor([0.5, -1.2])
+    torch.testing.assert_close(asked[0].expression, space.decode(code))
+    assert torch.equal(asked[0].rotation, own.rotation) and float(asked[0].intensity) == 1
+    for text, word in (
+        ("code:", "is no code"),
+        ("code:a", "is no code"),
+        ("code:nan", "between -10"),
+        ("code:" + "0," * 40 + "0", "up to"),
+    ):
+        assert word in refused(capsys, "edit", portrait, *out, "--expression", text)
+
+
+def test_directions_that_make_no_sense(portrait, tmp_path, capsys) -> None:
+    out = ["-o", tmp_path / "out.png"]
+    assert "did you mean smile?" in refused(capsys, "edit", portrait, *out, "--set", "smlie=1")
+    assert "smile=0.8" in refused(capsys, "edit", portrait, *out, "--set", "smile")
+    assert "smile makes no sense" in refused(capsys, "edit", portrait, *out, "--set", "smile=9", "--unclipped")
+    neutral = ["--expression", "neutral", "--set", "smile=1"]
+    assert "doesn't move along a direction" in refused(capsys, "edit", portrait, *out, *neutral)

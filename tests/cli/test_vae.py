@@ -36,7 +36,7 @@ def refused(folder: Path, *arguments: object) -> str:
         run(*arguments)
     assert sorted(folder.iterdir()) == before
     text = str(caught.value)
-    assert "\n" not in text and text.endswith((".", ")"))
+    assert "\n" not in text and text.endswith((".", ")", "?"))
     return text
 
 
@@ -110,7 +110,9 @@ def test_bad_words_are_refused(portrait, carphone, tmp_path) -> None:
     assert "120 frames; say which one" in refused(tmp_path, *way, carphone, "-o", png)
     assert "--steps" in refused(tmp_path, *way, "neutral", "--steps", 0, "-o", png)
     assert "too large" in refused(tmp_path, *way, "neutral", "--steps", 5000, "-o", png)
-    assert "choose from jaw_open" in refused(tmp_path, "sample", portrait, "--set", "smirk=1", "-o", png)
+    assert "did you mean smile?" in refused(tmp_path, "sample", portrait, "--set", "smirk=1", "-o", png)
+    assert "choose from jaw_open" in refused(tmp_path, "sample", portrait, "--set", "xyz=1", "-o", png)
+    assert "end elsewhere than neutral" in refused(tmp_path, *way, "neutral", "--set", "smile=1", "-o", png)
     assert "smile=0.8" in refused(tmp_path, "sample", portrait, "--set", "smile", "-o", png)
     assert "makes no sense" in refused(tmp_path, "sample", portrait, "--set", "smile=1e9", "-o", png)
     assert "temperature" in refused(tmp_path, "sample", portrait, "--temperature", 9, "-o", png)

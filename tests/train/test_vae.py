@@ -8,6 +8,7 @@ import torch
 
 from mmfa.errors import ConfigError
 from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
+from mmfa.train.calibration import calibrate, keypoint_effects, mixed, people_of, picture_effects
 from mmfa.train.config import TrainConfig
 from mmfa.train.directions import fit_directions, weighted_quantile, within_person
 from mmfa.train.vae import (
@@ -18,6 +19,7 @@ from mmfa.train.vae import (
     judge_loss,
     measure,
     reconstruction_loss,
+    tracked_clips,
     train_vae,
 )
 from mmfa.weights import build, from_pretrained, save_pretrained
@@ -111,6 +113,54 @@ def test_directions_of_a_face_that_never_moves_are_refused() -> None:
         fit_directions(model, still, canonical, torch.arange(8) % 2, torch.full((8,), 1 / 8))
 
 
+def test_mixing_takes_the_others_out_of_every_table() -> None:
+    generator = torch.Generator().manual_seed(0)
+    count = len(NAMES)
+    steps = torch.randn(count, 64, generator=generator)
+    response = torch.randn(64, count, generator=generator) / 8  # measures that follow f linearly
+    effect = torch.diag(torch.linspace(0.3, 2, count)) + 0.1 * torch.randn(count, count, generator=generator)
+    steps = steps + (effect - steps @ response) @ torch.linalg.pinv(response)  # each with this effect on them
+    after = mixed(steps, effect) @ response
+    torch.testing.assert_close(after, torch.diag(after.diag()), atol=1e-4, rtol=0)
+    assert (after.diag() / effect.diag() - 1).abs().max() < 0.5
+    torch.testing.assert_close(mixed(steps, torch.diag(effect.diag())), steps)
+    # Two tables that want different things: less is wrong in both together than before.
+    other = effect + 0.1 * torch.randn(count, count, generator=generator)
+    mix = mixed(torch.eye(count), effect, other)
+
+    def wrong(tables: list[torch.Tensor]) -> float:
+        return sum(float((table / table.diag()[:, None] - torch.eye(count)).square().sum()) for table in tables)
+
+    assert wrong([mix @ effect, mix @ other]) < 0.5 * wrong([effect, other])
+
+
+def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
+    """Two renderings of the shipped model: a smile is seen as a smile, and half a step is less of it."""
+    model = from_pretrained("lite")
+    run = VAEConfig(data=config.data, output="", cache=config.cache, fps=8)
+    clips = tracked_clips(model, run, split="train", quiet=True)
+    smile = ExpressionSpace.load("lite", model=model).offset({"smile": 1.0})
+    steps = torch.cat([smile, smile / 2, torch.zeros_like(smile)])
+    own = NAMES.index("smile")
+    for effects in (
+        picture_effects(model, steps, clips, count=2, quiet=True),
+        keypoint_effects(model, steps, clips, count=200),
+    ):
+        whole, half, none = effects.mean(0)
+        assert whole.abs().argmax() == own and whole[own] > 1.3 * half[own] > 0.1
+        assert none.abs().max() < 1e-4
+    person, weight = people_of(clips)
+    assert person.tolist() == [0] * 16 + [1] * 16 and float(weight.sum()) == pytest.approx(1)
+
+
+def test_a_model_whose_pictures_show_no_face_is_refused(config: TrainConfig) -> None:
+    model = build("tiny").eval()
+    run = VAEConfig(data=config.data, output="", cache=config.cache, fps=8)
+    clips = tracked_clips(model, run, split="train", quiet=True)
+    with pytest.raises(ConfigError, match="pictures: 0"):
+        calibrate(model, torch.zeros(len(NAMES), 64), clips, count=2, quiet=True)
+
+
 # -- config and files ---------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +176,7 @@ def test_the_shipped_config_loads() -> None:
         ("steps: 0", "steps must be more than 0"),
         ("loss_kl: -1", "loss_kl must be 0 or more"),
         ("code: many", "code must be of type int"),
+        ("pictures: -1", "pictures must be 0 or more"),
     ],
 )
 def test_config_errors_name_the_key(tmp_path, line, reason) -> None:
@@ -138,7 +189,9 @@ def test_config_errors_name_the_key(tmp_path, line, reason) -> None:
 def test_a_run_writes_what_loads_and_knows_its_model(config: TrainConfig, tmp_path) -> None:
     lite, folder = from_pretrained("lite"), str(tmp_path / "model")
     save_pretrained(lite, folder)
-    run = VAEConfig(data=config.data, output=folder, cache=config.cache, model=folder, fps=8, code=4, steps=15, batch=16)
+    run = VAEConfig(
+        data=config.data, output=folder, cache=config.cache, model=folder, fps=8, code=4, steps=15, batch=16, pictures=3
+    )
     found = train_vae(run, quiet=True)
     assert found.reconstruction_error > 0
     space = ExpressionSpace.load(folder)

@@ -6,6 +6,9 @@ import argparse
 import contextlib
 import math
 import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from ..media.image import Array
     from ..motion import Motion
 
+_CODE = "code:"
+_LARGEST_CODE = 10.0
+"""Codes are drawn from N(0, I): beyond this one is a mistake."""
 DIRECTIONS = "jaw_open, smile, blink_left, blink_right, brow_raise, gaze_x, gaze_y"
 
 
@@ -56,18 +62,35 @@ def add_set(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=F", help=f"{text}; 1 is a strong one; of {DIRECTIONS}; repeatable"
     )
+    parser.add_argument("--unclipped", action="store_true", help="keep values beyond what the model was trained on")
 
 
-def set_values(words: list[str]) -> dict[str, float]:
-    """What ``--set`` names, and how far to go."""
+def set_values(options: argparse.Namespace) -> dict[str, float]:
+    """What ``--set`` names, and how far to go, within what the data hold unless ``--unclipped``."""
+    from ..expressions import limited_directions
+
     values: dict[str, float] = {}
-    for word in words:
+    for word in options.set:
         name, _, number = word.partition("=")
         try:
             values[name] = float(number)
         except ValueError as error:
             raise ConfigError(f"--set {word!r} isn't understood: write a name and a number, such as smile=0.8.") from error
-    return values
+    with range_warnings():
+        return limited_directions(values, unclipped=options.unclipped)
+
+
+@contextlib.contextmanager
+def range_warnings() -> Iterator[None]:
+    """Print each warning about ranges once, as a sentence on stderr."""
+    from ..edit import RangeWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", RangeWarning)
+        yield
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"mmfa: {text}", file=sys.stderr)
 
 
 def is_video(output: Path) -> bool:
@@ -95,7 +118,9 @@ def set_source(animator: Animator, path: Path, options: argparse.Namespace) -> M
 
 
 def single_motion(animator: Animator, text: str, options: argparse.Namespace, *, option: str) -> Motion:
-    """The one motion that a photo, a motion file or ``VIDEO@SECONDS`` shows."""
+    """The one motion that a photo, a motion file or ``VIDEO@SECONDS`` shows, or the source's with the expression of a code."""
+    if text.startswith(_CODE):
+        return _of_code(animator, text, options)
     path, at, moment = text.rpartition("@")
     if at and not Path(text).exists():
         return animator.motion_at(path, seconds(moment, option=option), crop=not options.no_crop)
@@ -103,6 +128,26 @@ def single_motion(animator: Animator, text: str, options: argparse.Namespace, *,
     if len(motion) != 1:
         raise ConfigError(f"{text} has {len(motion)} frames; say which one, as {text}@SECONDS.")
     return motion
+
+
+def _of_code(animator: Animator, text: str, options: argparse.Namespace) -> Motion:
+    """The source's motion with the expression of a code of the VAE, numbers with commas between; those left out are 0."""
+    import torch
+
+    from ..expressions import ExpressionSpace
+
+    space = ExpressionSpace.load(options.model, model=animator.model)
+    width = space.vae.params.code
+    try:
+        numbers = [float(word) for word in text.removeprefix(_CODE).split(",")]
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no code: write {_CODE} and up to {width} numbers, such as {_CODE}0.5,-1.2.") from error
+    if len(numbers) > width or not all(abs(number) <= _LARGEST_CODE for number in numbers):
+        raise ConfigError(f"A code has up to {width} numbers between {-_LARGEST_CODE:g} and {_LARGEST_CODE:g}, unlike {text}.")
+    assert animator.source is not None
+    own = animator.source.face.motion.to("cpu")
+    code = torch.zeros(1, width).index_copy(1, torch.arange(len(numbers)), torch.tensor([numbers]))
+    return replace(own, expression=space.decode(code), intensity=torch.ones_like(own.intensity))
 
 
 def seconds(text: str, *, option: str) -> float:

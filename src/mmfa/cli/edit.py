@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
-import sys
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +15,7 @@ from .common import (
     add_set,
     check_picture_or_video,
     is_video,
+    range_warnings,
     say,
     seconds,
     set_source,
@@ -54,13 +51,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     for name, text in _SLIDERS.items():
         edit.add_argument(f"--{name}", type=float, metavar="F", help=text)
     edit.add_argument(
-        "--expression", metavar="neutral|FILE|VIDEO@SECONDS", help="neutral, or that of a photo, a motion file, a video's frame"
+        "--expression",
+        metavar="neutral|FILE|VIDEO@SECONDS|code:NUMBERS",
+        help="neutral, or that of a photo, a motion file, a video's frame, or a code of the expression VAE",
     )
     add_set(edit, "move the expression along a named direction")
     edit.add_argument("--at", metavar="START:END", help="seconds in which the values hold, eased at both ends; default: all")
     edit.add_argument("--mode", default="absolute", metavar="MODE", help="absolute (default), relative, or rotation=relative,...")
     edit.add_argument("--turntable", action="store_true", help="yaw, pitch and roll sweeps; with a picture as OUT a grid")
-    edit.add_argument("--unclipped", action="store_true", help="keep values beyond what the model was trained on")
     edit.add_argument("--no-crop", action="store_true", help="the pictures already are face crops")
     add_quality(edit)
     add_model(edit)
@@ -91,25 +89,12 @@ def amplitude_of(options: argparse.Namespace) -> Amplitude | None:
     return None if amplitude == Amplitude() else amplitude
 
 
-@contextlib.contextmanager
-def range_warnings() -> Iterator[None]:
-    """Print each warning about ranges once, as a sentence on stderr."""
-    from ..edit import RangeWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", RangeWarning)
-        yield
-    for text in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"mmfa: {text}", file=sys.stderr)
-
-
 def _edit(options: argparse.Namespace) -> None:
     from ..animate import Animator
     from ..edit import parse_attributes, take, turntable
     from ..expressions import ExpressionSpace
 
-    values = set_values(options.set)
+    values = set_values(options)
     attributes = parse_attributes(options.take or "rotation,scale,translation,expression")
     is_clip = _check_edit(options)
     with range_warnings():
@@ -118,10 +103,8 @@ def _edit(options: argparse.Namespace) -> None:
     motion = set_source(animator, options.source, options)
     if options.driving is not None:
         motion = take(motion, _driving(animator, options), attributes)
-    if options.set:
-        space = ExpressionSpace.load(options.model, model=animator.model)
-        motion = replace(motion, expression=space.set(motion.expression, values))
-    motion = replace(edit, expression=_expression(animator, options)).apply(motion, span=span)
+    offset = ExpressionSpace.load(options.model, model=animator.model).offset(values) if values else None
+    motion = replace(edit, expression=_expression(animator, options), offset=offset).apply(motion, span=span)
     if options.turntable and is_video(options.output):
         motion = turntable(motion)
     if is_video(options.output):
@@ -221,6 +204,8 @@ def _sliders(options: argparse.Namespace) -> Edit:
 
     if options.expression == "neutral" and options.intensity is not None:
         raise ConfigError("A neutral expression has no intensity: leave out --expression or --intensity.")
+    if options.expression == "neutral" and options.set:
+        raise ConfigError("A neutral expression doesn't move along a direction: leave out --expression or --set.")
     values: dict[str, Any] = {name: getattr(options, name) for name in _SLIDERS}
     return Edit(**values).limited(unclipped=options.unclipped)
 

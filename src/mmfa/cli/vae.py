@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--quiet", action="store_true", help="no progress bars and no report")
     train.set_defaults(run=_train_vae)
 
-    way = "neutral, source, a photo, a motion file, or VIDEO@SECONDS"
+    way = "neutral, source, a photo, a motion file, VIDEO@SECONDS, or code:NUMBERS"
     interpolate = commands.add_parser("interpolate", help="from one expression to another, on the way the expressions between")
     interpolate.add_argument("source", type=Path, metavar="SOURCE", help="portrait photo")
     interpolate.add_argument("--from", dest="first", required=True, metavar="A", help=way)
@@ -89,7 +89,7 @@ def _interpolate(options: argparse.Namespace) -> None:
     from ..animate import DEFAULT_FPS
     from ..expressions import interpolate_motions
 
-    values = set_values(options.set)
+    values = set_values(options)
     to_video = is_video(options.output)
     steps = (25 if to_video else 6) if options.steps is None else options.steps
     names = [options.first, *options.via, options.last]
@@ -97,6 +97,8 @@ def _interpolate(options: argparse.Namespace) -> None:
         raise ConfigError(f"--steps lies between 1 and 10000, not {steps}.")
     if not to_video and steps * (len(names) - 1) > _LARGEST_SHEET:
         raise ConfigError(f"A sheet of {steps * (len(names) - 1)} pictures is too large; write a video, or take fewer --steps.")
+    if values and options.last == "neutral":
+        raise ConfigError("A neutral expression doesn't move along a direction: leave out --set, or end elsewhere than neutral.")
     animator, space, own = _ready(options)
     waypoints = [_waypoint(animator, own, text, options) for text in names]
     poses = {"keep": own, "A": waypoints[0], "B": waypoints[-1]}
@@ -115,7 +117,7 @@ def _sample(options: argparse.Namespace) -> None:
 
     from ..animate import DEFAULT_FPS
 
-    values = set_values(options.set)
+    values = set_values(options)
     to_video = is_video(options.output)
     if to_video and options.n is not None:
         raise ConfigError("--n counts the faces of a picture; a video has --seconds.")

@@ -10,7 +10,7 @@ from ..expressions import NAMES, keypoint_measures
 from ..nets.mmfa import MMFA
 
 STEPS, BATCH, RIDGE = 300, 96, 0.002
-_BOTH_WAYS = torch.tensor([name in ("smile", "brow_raise", "gaze_x", "gaze_y") for name in NAMES])
+BOTH_WAYS = [NAMES.index(name) for name in ("smile", "brow_raise", "gaze_x", "gaze_y")]
 """Directions that are also meant to be walked backwards; a mouth or an eye that is closed can't close."""
 
 
@@ -43,6 +43,7 @@ def fit_directions(
     covariance += 1e-4 * covariance.diag().mean() * torch.eye(len(covariance))
     root = torch.linalg.cholesky(covariance)
     target = torch.diag(reach / spread)
+    walked = torch.zeros(len(NAMES), dtype=torch.bool).index_fill(0, torch.tensor(BOTH_WAYS), True)
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
         index = torch.multinomial(weight, count, replacement=True, generator=generator)
@@ -56,7 +57,7 @@ def fit_directions(
     for _ in range(steps):
         f, x_c = draw(BATCH)
         strength = 0.3 + 0.7 * torch.rand(BATCH, len(NAMES), 1, generator=generator)
-        backwards = (torch.rand(BATCH, len(NAMES), generator=generator) < 0.5) & _BOTH_WAYS
+        backwards = (torch.rand(BATCH, len(NAMES), generator=generator) < 0.5) & walked
         strength = torch.where(backwards[..., None], -strength, strength)
         moved = (f[:, None] + strength * (change @ root.T)).flatten(0, 1)
         effect = measured(moved, x_c.repeat_interleave(len(NAMES), 0)).unflatten(0, (BATCH, len(NAMES)))

@@ -17,6 +17,7 @@ from ..expressions import ExpressionSpace
 from ..nets.mmfa import MMFA
 from ..nets.vae import ExpressionDiscriminator, ExpressionVAE, VAEParams
 from ..weights import from_pretrained
+from .calibration import calibrate, people_of
 from .config import load_config
 from .data import ClipDataset, face_of, prepare
 from .directions import fit_directions
@@ -42,6 +43,7 @@ class VAEConfig:
     loss_reconstruction: float = 1.0
     loss_kl: float = 0.05
     loss_adversarial: float = 1.0
+    pictures: int = 80
     threads: int = 1
     seed: int = 0
 
@@ -49,7 +51,7 @@ class VAEConfig:
         for name in ("fps", "code", "steps", "batch", "learning_rate", "threads"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, not {getattr(self, name)!r}.")
-        for name in ("loss_reconstruction", "loss_kl", "loss_adversarial"):
+        for name in ("loss_reconstruction", "loss_kl", "loss_adversarial", "pictures"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)!r}.")
 
@@ -114,16 +116,10 @@ def adversarial_loss(made: Tensor) -> Tensor:
 
 def read_expressions(model: MMFA, data: ClipDataset) -> ExpressionData:
     """What a landmark-fed model says of every frame of a data set; no picture is read."""
-    features, canonicals, people, weights = [], [], [], []
     with torch.no_grad():
-        for number, clips in enumerate(data.people.values()):
-            landmarks = torch.cat([clip.landmarks for clip in clips])
-            face = face_of(torch.zeros(len(landmarks), 0), landmarks)
-            features.append(model.motion(face).expression)
-            canonicals.append(model.canonical(face))
-            people.append(torch.full((len(landmarks),), number))
-            weights.append(torch.full((len(landmarks),), 1 / (len(landmarks) * len(data.people))))
-    return ExpressionData(torch.cat(features), torch.cat(canonicals), torch.cat(people), torch.cat(weights))
+        faces = [face_of(torch.zeros(len(clip.landmarks), 0), clip.landmarks) for clip in data.clips]
+        features, canonicals = [model.motion(face).expression for face in faces], [model.canonical(face) for face in faces]
+    return ExpressionData(torch.cat(features), torch.cat(canonicals), *people_of(data))
 
 
 def fit(feature: Tensor, weight: Tensor, config: VAEConfig, *, quiet: bool = False) -> ExpressionVAE:
@@ -197,16 +193,24 @@ def train_vae(config: VAEConfig, *, quiet: bool = False) -> VAEMeasures:
     """
     torch.set_num_threads(config.threads)
     model = from_pretrained(config.model)
-    data = expression_data(model, config, split=config.split, quiet=quiet)
+    clips = tracked_clips(model, config, split=config.split, quiet=quiet)
+    data = read_expressions(model, clips)
     vae = fit(data.feature, data.weight, config, quiet=quiet)
     directions = fit_directions(model, data.feature, data.canonical, data.person, data.weight, seed=config.seed)
+    if config.pictures:
+        directions = calibrate(model, directions, clips, count=config.pictures, seed=config.seed, quiet=quiet)
     ExpressionSpace.of(model, vae, directions).save(config.output)
     return measure(vae, data.feature, data.weight)
 
 
 def expression_data(model: MMFA, config: VAEConfig, *, split: str, quiet: bool = False) -> ExpressionData:
     """The expressions of one split of the config's data. Raises ConfigError for a model that reads pixels."""
+    return read_expressions(model, tracked_clips(model, config, split=split, quiet=quiet))
+
+
+def tracked_clips(model: MMFA, config: VAEConfig, *, split: str, quiet: bool = False) -> ClipDataset:
+    """The clips of one split of the config's data. Raises ConfigError for a model that reads pixels."""
     if model.needs_pixels:
         raise ConfigError(f"The expressions of {config.model!r} come from pixels; train-vae reads landmarks: use lite or tiny.")
     files = prepare(Path(config.data), Path(config.cache), fps=config.fps, split=split, quiet=quiet)
-    return read_expressions(model, ClipDataset(files, size=model.params.size))
+    return ClipDataset(files, size=model.params.size)
