@@ -60,6 +60,12 @@ def test_a_bare_folder(tmp_path: Path) -> None:
     assert entries(tmp_path, split="val") == []
 
 
+def test_a_bare_folder_as_voxceleb_has_it(tmp_path: Path) -> None:
+    folder_of(tmp_path, "id1/video1/00001.mp4", "id1/video2/00001.mp4", "id2/video3/00001.mp4")
+    found = entries(tmp_path)
+    assert [entry.person for entry in found] == ["id1", "id1", "id2"] and len({entry.name for entry in found}) == 3
+
+
 def test_names_are_unique_and_safe(tmp_path: Path) -> None:
     folder_of(tmp_path, "a b/c.mp4", "a-b/c.mp4", "A-B/c.mov", "é/d.mp4", "ü/d.mp4", "plain/e.mp4")
     names = [entry.name for entry in entries(tmp_path)]

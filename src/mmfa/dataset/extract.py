@@ -116,7 +116,8 @@ class Extractor:
         result = read_result(result_path(self.root, source))
         if result is None or not path.exists() or result.stamp != _stamp(path):
             return None
-        return result if all((self.root / piece.file).exists() for piece in result.pieces) else None
+        files = [self.root / file for piece in result.pieces for file in (piece.file, piece.landmarks)]
+        return result if all(file.exists() for file in files) else None
 
     def run(self, path: Path, source: str) -> Result:
         """Cut the file `path` and leave the result file.
@@ -131,7 +132,10 @@ class Extractor:
             result = (self._image if kind_of(path) == "image" else self._video)(path, source, stamp)
         except MmfaError:
             raise
-        except (FFmpegError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        except MemoryError:
+            # Not the file's fault: no result file, so that the next run tries again.
+            return Result(source=source, stamp=stamp, error=f"{path}: there was not enough memory for it; run again.")
+        except (FFmpegError, RuntimeError, ValueError, ArithmeticError) as error:
             # One odd file must not stop the work on all others; it is named at the end.
             result = Result(source=source, stamp=stamp, error=f"{path}: {error}")
         with atomic_output(result_path(self.root, source)) as temporary:
@@ -268,6 +272,8 @@ class Extractor:
                 running = [item for item in running if item[0].last > index]
                 if not running and not waiting:
                     break
+        if len(pieces) < len(plans):
+            raise ValueError("a second reading gave fewer frames than the first.")
         return [pieces[plan.piece.name] for plan in plans]
 
     @torch.no_grad()

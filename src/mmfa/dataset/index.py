@@ -79,8 +79,9 @@ def entries(root: Path, *, split: str | None = None, kind: str | None = "clip") 
     """Clips, images (or both: kind None) of the data set `root`, of one split or of all, sorted by file.
 
     `root` is a prepared data set (`index.jsonl`), a folder with an `index.json` (lists `clips` and `images` of objects with
-    person, split and file), or a bare folder ``PERSON/NAME.mp4``, where everything belongs to the split "train" and a file
-    at the top is a person by itself. Files of a prepared data set that are only in its shards are unpacked to their place.
+    person, split and file), or a bare folder ``PERSON/NAME.mp4`` or ``PERSON/VIDEO/NAME.mp4``, where everything belongs to the
+    split "train" and a file at the top is a person by itself. Files of a prepared data set that are only in its shards are
+    unpacked to their place.
 
     Returns an empty list when other splits have entries of this kind and the one asked for has none.
 
@@ -211,7 +212,7 @@ def _bare(root: Path) -> list[Entry]:
         path = root / file
         kind = kind_of(path)
         assert kind is not None
-        person = path.stem if path.parent == root else path.parent.name
+        person = path.stem if path.parent == root else path.relative_to(root).parts[0]
         found.append(Entry(path=path, person=person, split="train", kind=kind, landmarks=None, name=name))
     return found
 

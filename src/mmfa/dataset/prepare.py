@@ -106,7 +106,7 @@ def prepare(
         MediaError: nothing to read, nothing readable, or the output can't be written. FaceError: no face, or none usable.
         ConfigError: an option out of range, or `output` was begun with other settings.
     """
-    _check(size=size, fps=fps, min_seconds=min_seconds, val=val, workers=workers, shards=shards)
+    _check(size=size, fps=fps, min_face=min_face, min_seconds=min_seconds, val=val, workers=workers, shards=shards)
     if people == "identity" and not identity.available():
         raise ConfigError("Grouping by face needs the identity network: pip install 'mmfa[identity]'.")
     settings = Settings(
@@ -146,11 +146,15 @@ def prepare(
     )
 
 
-def _check(*, size: int, fps: float, min_seconds: float, val: float, workers: int, shards: float | None) -> None:
+def _check(
+    *, size: int, fps: float, min_face: float | None, min_seconds: float, val: float, workers: int, shards: float | None
+) -> None:
     if size < 64 or size % 2:
         raise ConfigError(f"The size of the crops must be even and at least 64, got {size}.")
     if not 0 < fps <= 1000:
         raise ConfigError(f"The highest frame rate must lie in (0, 1000], got {fps:g}.")
+    if min_face is not None and not min_face >= 0:
+        raise ConfigError(f"The smallest face can't be {min_face:g} pixels wide.")
     if not min_seconds >= 0:
         raise ConfigError(f"The shortest clip can't be {min_seconds:g} s.")
     if not 0 <= val <= 1:
