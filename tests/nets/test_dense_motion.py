@@ -84,3 +84,17 @@ def test_openings_are_where_the_driving_mouth_is_open_and_what_the_photo_has_the
     assert float(source.max()) < 0.02, "the photo's mouth is shut, wherever it is taken from"
     _, flow = _flow(network, source=_mouth(0.4), driving=_mouth(0.4))
     torch.testing.assert_close(flow.openings[:, :2], flow.openings[:, 2:], atol=1e-4, rtol=0)
+
+
+def test_what_is_below_the_head_follows_it_a_little_and_what_is_above_stands_still():
+    network = _network("lite")
+    torch.nn.init.zeros_(network.follow.weight)
+    source = 0.4 * torch.rand(1, COUNT, 3) - 0.2
+    _, flow = _flow(network, source=source, driving=source + torch.tensor([0.2, 0.0, 0.0]))
+    share = (flow.plate - image_grid(64, 64))[0] / -0.2
+    assert float(share[..., 1].abs().max()) < 1e-4
+    assert 0.2 < float(share[-4:, :, 0].min()) and float(share[-4:, :, 0].max()) < 0.35
+    assert float(share[:16, :, 0].abs().max()) < 0.01
+    network.follow.bias.data.fill_(2.0)
+    _, flow = _flow(network, source=source, driving=source + torch.tensor([0.2, 0.0, 0.0]))
+    assert float(((flow.plate - image_grid(64, 64))[0, -4:, :, 0] / -0.2).min()) > 0.99, "a body that moves as the head does"

@@ -60,7 +60,7 @@ def test_a_batch_is_its_members(params):
         together = model(source, driving)
         for index in range(3):
             alone = model(_pick(source, index), _pick(driving, index))
-            torch.testing.assert_close(alone.images[-1][0], together.images[-1][index], atol=1e-4, rtol=0)
+            torch.testing.assert_close(alone.images[-1][0], together.images[-1][index], atol=3e-4, rtol=0)
             torch.testing.assert_close(alone.keypoints[0], together.keypoints[index], atol=1e-5, rtol=0)
 
 
@@ -73,7 +73,7 @@ def test_one_source_expands_over_the_driving_frames(params):
         images = model.render(once.expand(3), motion).images[-1]
         for index in range(3):
             alone = model.render(once, motion[index]).images[-1]
-            torch.testing.assert_close(alone[0], images[index], atol=1e-4, rtol=0)
+            torch.testing.assert_close(alone[0], images[index], atol=3e-4, rtol=0)
 
 
 @KINDS

@@ -18,7 +18,8 @@ class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
 
     volume: (B,D,h,w,3). The rest is None in the paper's model, which has no 2D skips.
-    image: (B,4h,4w,2), of the head's layer. plate: (B,4h,4w,2), of the background's, nearly the identity.
+    image: (B,4h,4w,2), of the head's layer. plate: (B,4h,4w,2), of the background's: nearly the identity, but for a body that
+    follows the head.
     background: (B,1,4h,4w) in [0,1], how far the background's layer covers the head's.
     occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip.
     hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
@@ -75,8 +76,9 @@ class LiteDenseMotion(nn.Module):
         self.fine = UpConvBlock(a, params.fine_width)
         self.fine_masks = nn.Conv2d(params.fine_width, count, 3, 1, 1)
         self.fine_shift = nn.Conv2d(params.fine_width, 2, 3, 1, 1)
+        self.follow = nn.Conv2d(params.fine_width, 1, 3, 1, 1)
         self.skip_occlusion = nn.Conv2d(params.fine_width, params.skips, 3, 1, 1)
-        for layer in (self.masks, self.fine_masks, self.fine_shift):
+        for layer in (self.masks, self.fine_masks, self.fine_shift, self.follow):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         for layer in (self.occlusion, self.skip_occlusion):
@@ -96,8 +98,9 @@ class LiteDenseMotion(nn.Module):
         z = self.fine(y)
         count = offsets.shape[1] + 1
         masks = self.masks(y).float().reshape(len(y), count, -1)
-        fine = joint_convolution(z, self.fine_masks, self.fine_shift, self.skip_occlusion).float().contiguous()
-        learned = resize(fine[:, : count + 2], (rows, columns))
+        layers = (self.fine_masks, self.fine_shift, self.follow, self.skip_occlusion)
+        fine = joint_convolution(z, *layers).float().contiguous()
+        learned = resize(fine[:, : count + 3], (rows, columns))
         with torch.autocast(volume.device.type, enabled=False):
             masks = add_prior(masks, grid.flatten(0, 2), driving, width=reach).softmax(1)
             still, carried = masks[:, :1], offsets.transpose(1, 2) @ masks[:, 1:]
@@ -110,16 +113,17 @@ class LiteDenseMotion(nn.Module):
             shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
             carried = (shifts.transpose(1, 2) @ masks[:, 1:]) / (1 - still).clamp_min(1e-6)
             image_flow = (jacobian[:, :2, :2] @ points.T + carried).unflatten(2, (rows, columns))
-            residual = 0.05 * torch.tanh(learned[:, count:])
+            residual = 0.05 * torch.tanh(learned[:, count : count + 2])
             image_flow = (image_flow + residual).permute(0, 2, 3, 1)
+            body = _body_flow(flat, learned[:, count + 2], source=source[..., :2], driving=driving[..., :2])
             openings = _openings(image_flow, source=source, driving=driving)
         return DenseFlow(
             volume=volume_flow.unflatten(2, (depth, height, width)).permute(0, 2, 3, 4, 1),
             image=image_flow,
             occlusion=self.occlusion(y).float().sigmoid(),
-            skip_occlusion=fine[:, count + 2 :].sigmoid(),
+            skip_occlusion=fine[:, count + 3 :].sigmoid(),
             hint=z,
-            plate=flat + residual.permute(0, 2, 3, 1),
+            plate=flat + residual.permute(0, 2, 3, 1) + body,
             background=smooth_step(still.unflatten(2, (rows, columns)), 0.3, 0.7),
             openings=openings,
         )
@@ -140,6 +144,17 @@ class LiteDenseMotion(nn.Module):
         x2 = self.middle(self.down[2](x1))
         y = self.up[1](torch.cat([self.up[0](x2), x1], 1))
         return self.up[2](torch.cat([y, x0], 1))
+
+
+def _body_flow(grid: Tensor, logits: Tensor, *, source: Tensor, driving: Tensor) -> Tensor:
+    """How far (B,H,W,2) places of a grid (H,W,2) follow the head's mean shift: a learned share, logits (B,H,W).
+
+    Keypoints (B,K,2). Before it has learnt, the share is a quarter below the head and nothing above the chin.
+    """
+    chin = driving[..., 1].amax(1)[:, None, None]
+    below = ((grid[..., 1] - chin) / 0.06).sigmoid()
+    share = (4 * logits + 5 * below - 6).sigmoid()
+    return share[..., None] * (source - driving).mean(1)[:, None, None]
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ _POSITIVE = (
     "save_every",
     "sample_every",
 )
-_FRACTIONS = ("flip", "repose_share", "ema", "window", "final_rate", "decay_from")
+_FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class TrainConfig:
     split: str = "train"
     candidates: int = 1
     flip: float = 0.0
+    stills: float = 0.0
     colour_jitter: float = 0.2
     transform_angle: float = 20.0
     transform_scale: float = 0.2

@@ -19,13 +19,15 @@ from tqdm import tqdm
 
 from ..dataset.index import Entry, entries
 from ..errors import MediaError, MmfaError
-from ..geometry import similarity
+from ..geometry import similarity, transform_points
 from ..media.files import atomic_output
+from ..media.image import read_image
 from ..media.video import VideoReader
 from ..nets.anchors import FINE, VERTICES
 from ..nets.mmfa import FaceInput
 from ..priors.landmarks import FaceTracker, mouth_opening
 from ..priors.pose import head_pose, normalise, template
+from .stills import draw_move, move_head
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class CachedClip:
 
 @dataclass(frozen=True)
 class Clip:
-    """One tracked clip. landmarks (T,478,3) in grid coordinates, mesh (T,478,3) pose-normalised.
+    """One tracked clip, or a still: T = 1. landmarks (T,478,3) in grid coordinates, mesh (T,478,3) pose-normalised.
 
     The frames (T,S,S,3) uint8 stay on disk unless `frames` holds them, on whatever device.
     """
@@ -65,14 +67,22 @@ class Clip:
 
 
 def prepare(
-    data: Path, cache: Path, *, fps: float, split: str = "train", workers: int = 0, quiet: bool = False
+    data: Path,
+    cache: Path,
+    *,
+    fps: float,
+    split: str = "train",
+    stills: bool = False,
+    workers: int = 0,
+    quiet: bool = False,
 ) -> list[CachedClip]:
-    """Decode every clip of a data set (see `dataset.index.entries`) once, tracking faces where `mmfa prepare` didn't.
+    """Decode every clip of a data set (see `dataset.index.entries`) once, tracking faces where `mmfa prepare` didn't; with
+    `stills` its pictures too.
 
     What is cached already is kept, so it can be interrupted. With `workers` that many processes share the work.
     Returns the cache files of the split. Clips that cannot be read or show no face are skipped, counted and named.
     """
-    found = entries(data, split=split)
+    found = entries(data, split=split, kind=None if stills else "clip")
     if not found:
         raise MediaError(f"{data} has no clip in the split {split!r}.")
     cache.mkdir(parents=True, exist_ok=True)
@@ -97,7 +107,9 @@ def _cache(job: tuple[Entry, Path, float]) -> str | None:
     entry, target, fps = job
     try:
         frames, points = _read(entry, fps=fps)
-        if len(frames) < 4:
+        if entry.kind == "image" and not frames:
+            raise MediaError(f"{entry.path} shows no face.")
+        if entry.kind == "clip" and len(frames) < 4:
             raise MediaError(f"{entry.path} shows a face in fewer than 4 of the frames looked at.")
         if frames[0].shape[0] != frames[0].shape[1]:
             raise MediaError(f"{entry.path} is not square: training clips are face crops, as `mmfa prepare` makes them.")
@@ -113,6 +125,12 @@ def _read(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor]]:
     frames, points = [], []
     known = _prepared_landmarks(entry)
     tracker = FaceTracker() if known is None else None
+    if entry.kind == "image":
+        picture = read_image(entry.path)
+        if tracker is not None:
+            face = tracker.track(picture)
+            known = None if face is None else face.points[None]
+        return ([], []) if known is None else ([torch.from_numpy(picture)], [known[0]])
     with VideoReader(entry.path) as video:
         step = max(1, round(float(video.info.fps) / fps))
         for index, frame in enumerate(video):
@@ -146,6 +164,7 @@ class Augmentation:
     """The ranges of what is drawn per pair; see the keys of the same names in `TrainConfig`."""
 
     flip: float = 0.0
+    stills: float = 0.0
     colour_jitter: float = 0.0
     transform_angle: float = 20.0
     transform_scale: float = 0.2
@@ -159,6 +178,7 @@ class Pair:
     transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). gain (3,1,1) and offset (1,1,1) of the colours.
     corner: (2,) in [0,1], where the window lies in which the sharpness losses look.
     turn: (6,) in [-1,1], for the pose in which the face is rendered a second time: pitch, yaw, roll, scale, shift x and y.
+    move: (2,3), the in-plane similarity of a still's head between source and driving; None for frames of a clip.
     """
 
     clip: Clip
@@ -170,6 +190,20 @@ class Pair:
     offset: Tensor
     corner: Tensor
     turn: Tensor
+    move: Tensor | None = None
+
+    def landmarks(self) -> Tensor:
+        """(2,478,3) of source and driving, not mirrored yet."""
+        points = self.clip.landmarks[[self.source, self.driving]]
+        return points if self.move is None else torch.cat([points[:1], transform_points(points[1:], self.move[None])])
+
+    def images(self, *, size: int) -> Tensor:
+        """(2,3,size,size) of source and driving, mirrored and with their colours. Raises MediaError for a damaged clip."""
+        both = self.clip.images([self.source, self.driving], size=size)
+        if self.move is not None:
+            both[1] = move_head(both[1], self.clip.landmarks[self.driving].to(both), self.move.to(both))
+        both = both.flip(-1) if self.flip else both
+        return (both * self.gain.to(both) + self.offset.to(both)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -177,7 +211,8 @@ class Batch:
     """source and driving faces of one clip each; landmarks (B,478,3) of both and anchor targets (B,M,3), depth relative.
 
     canonical_points (B,M,3): the person's mean pose-normalised landmarks, what canonical keypoints are anchored to.
-    transform (B,2,3), corner (B,2) and turn (B,6): see `Pair`.
+    known: (B,), whether that mean is one; a person of a single still has none. transform (B,2,3), corner (B,2) and turn (B,6):
+    see `Pair`.
     """
 
     source: FaceInput
@@ -187,6 +222,7 @@ class Batch:
     source_points: Tensor
     driving_points: Tensor
     canonical_points: Tensor
+    known: Tensor
     transform: Tensor
     corner: Tensor
     turn: Tensor
@@ -205,12 +241,13 @@ class Batch:
 
 
 class ClipDataset:
-    """Clips grouped by person. Persons are drawn evenly, then a clip, then two of its frames."""
+    """Clips grouped by person, and stills. Persons are drawn evenly, then a clip, then two of its frames."""
 
     def __init__(self, files: list[CachedClip], *, size: int, resident: torch.device | str | None = None) -> None:
         """With `resident` all frames are held, as uint8, on that device. Damaged cache files are skipped and named."""
         self.size = size
         self.people: dict[str, list[Clip]] = {}
+        self.stills: list[Clip] = []
         for cached in tqdm(files, desc="loading frames", unit="clip", disable=None if resident else True):
             try:
                 with safe_open(str(cached.path), "pt") as tensors:
@@ -220,11 +257,14 @@ class ClipDataset:
                 tqdm.write(f"skipped: {cached.path} cannot be read ({error}).")
                 continue
             mesh = normalise(landmarks, head_pose(landmarks))
-            self.people.setdefault(cached.person, []).append(Clip(cached.path, cached.person, landmarks, mesh, frames))
+            clip = Clip(cached.path, cached.person, landmarks, mesh, frames)
+            (self.stills if len(mesh) == 1 else self.people.setdefault(cached.person, [])).append(clip)
         self.clips = [clip for clips in self.people.values() for clip in clips]
         self.shapes = {person: torch.cat([clip.mesh for clip in clips]).mean(0) for person, clips in self.people.items()}
         if not self.clips:
-            raise MediaError("No clip of the training data could be read; delete the cache to track them anew.")
+            raise MediaError(
+                "No clip of the training data could be read (pictures alone don't do); delete the cache to track them anew."
+            )
 
     def mean_mesh(self) -> Tensor:
         """Mean pose-normalised mesh (478,3), persons counted evenly."""
@@ -239,6 +279,7 @@ class ClipDataset:
         """
         augmentation = augmentation or Augmentation()
         people = list(self.people.values())
+        ranges = (augmentation.transform_angle, augmentation.transform_scale, augmentation.transform_shift)
 
         def index(limit: int) -> int:
             return int(torch.randint(limit, (1,), generator=generator))
@@ -248,7 +289,9 @@ class ClipDataset:
 
         pairs = []
         for _ in range(count):
-            clips = people[index(len(people))]
+            # Asked first, so that without stills the same pairs are drawn as ever.
+            still = bool(augmentation.stills and self.stills) and float(torch.rand(1, generator=generator)) < augmentation.stills
+            clips = [self.stills[index(len(self.stills))]] if still else people[index(len(people))]
             clip = clips[index(len(clips))]
             source = index(len(clip.mesh))
             options = [index(len(clip.mesh)) for _ in range(candidates)]
@@ -271,29 +314,22 @@ class ClipDataset:
                     offset=0.25 * augmentation.colour_jitter * symmetric(1, 1, 1),
                     corner=torch.rand(2, generator=generator),
                     turn=symmetric(6),
+                    move=draw_move(generator, *ranges) if still else None,
                 )
             )
         return pairs
 
     def batch(self, pairs: list[Pair], *, images: bool = True) -> Batch:
         """The pairs' pictures and landmarks; without `images` the pictures are empty. Raises MediaError for a damaged clip."""
-        sources, drivings = [], []
-        points = torch.stack([pair.clip.landmarks[[pair.source, pair.driving]] for pair in pairs])
+        points = torch.stack([pair.landmarks() for pair in pairs])
         flipped = torch.tensor([pair.flip for pair in pairs])
         points = torch.where(flipped[:, None, None, None], mirror(points), points)
-        shapes = torch.stack([self.shapes[pair.clip.person] for pair in pairs])
+        known = torch.tensor([pair.clip.person in self.shapes for pair in pairs])
+        shapes = torch.stack([self.shapes.get(pair.clip.person, pair.clip.mesh[0]) for pair in pairs])
         shapes = torch.where(flipped[:, None, None], mirror(shapes), shapes)
-        for pair in pairs:
-            if not images:
-                continue
-            both = pair.clip.images([pair.source, pair.driving], size=self.size)
-            both = both.flip(-1) if pair.flip else both
-            both = (both * pair.gain.to(both) + pair.offset.to(both)).clamp(0, 1)
-            sources.append(both[0])
-            drivings.append(both[1])
-        empty = torch.zeros(len(pairs), 0)
-        source, source_points = _face(torch.stack(sources) if images else empty, points[:, 0])
-        driving, driving_points = _face(torch.stack(drivings) if images else empty, points[:, 1])
+        both = torch.stack([pair.images(size=self.size) for pair in pairs]) if images else torch.zeros(len(pairs), 2, 0)
+        source, source_points = _face(both[:, 0], points[:, 0])
+        driving, driving_points = _face(both[:, 1], points[:, 1])
         return Batch(
             source,
             driving,
@@ -302,6 +338,7 @@ class ClipDataset:
             source_points,
             driving_points,
             shapes[:, list(VERTICES)],
+            known,
             torch.stack([pair.transform for pair in pairs]),
             torch.stack([pair.corner for pair in pairs]),
             torch.stack([pair.turn for pair in pairs]),
@@ -387,4 +424,3 @@ class StepBatches(Dataset[Batch]):
                 continue
             good.append(pair)
         return good
-

@@ -118,7 +118,9 @@ class Objective(nn.Module):
             placed_source, _ = model.keypoints(canonical, model.motion(batch.source))
             values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
             values["keypoint"] += losses.keypoint_loss(placed_driving, batch.driving_points, self.keypoint_weights)
-            values["canonical"] = losses.keypoint_loss(canonical, batch.canonical_points, self.keypoint_weights)
+            # One picture doesn't say what a face is like without its expression: no pull where a person has no clip.
+            shape = torch.where(batch.known[:, None, None], batch.canonical_points, canonical.detach()[:, : len(VERTICES)])
+            values["canonical"] = losses.keypoint_loss(canonical, shape, self.keypoint_weights)
         if config.loss_prior:
             values["prior"] = losses.keypoint_prior_loss(placed_driving, depth=0.0)
         if augmented is None:

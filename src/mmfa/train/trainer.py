@@ -94,7 +94,13 @@ class Trainer:
         cache = Path(config.cache) if config.cache else self.output / "cache"
         with self.accelerator.main_process_first():  # the others find the cache filled
             files = prepare(
-                Path(config.data), cache, fps=config.fps, split=config.split, workers=config.workers, quiet=self.quiet
+                Path(config.data),
+                cache,
+                fps=config.fps,
+                split=config.split,
+                stills=config.stills > 0,
+                workers=config.workers,
+                quiet=self.quiet,
             )
         return ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
 
