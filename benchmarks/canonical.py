@@ -26,7 +26,8 @@ from mmfa.expressions import measures
 from mmfa.geometry import matrix_to_euler
 from mmfa.nets.anchors import VERTICES
 from mmfa.priors.pose import head_pose
-from mmfa.train.data import ClipDataset, face_of, prepare
+from mmfa.train.cache import prepare
+from mmfa.train.data import ClipDataset, face_of
 from mmfa.weights import from_pretrained
 
 COUNTS = (2, 4, 8)

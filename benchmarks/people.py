@@ -29,7 +29,8 @@ from mmfa.media.crop import Box
 from mmfa.media.image import Array, to_uint8
 from mmfa.priors.identity import IdentityNet
 from mmfa.priors.roi import to_pixels
-from mmfa.train.data import Clip, ClipDataset, prepare
+from mmfa.train.cache import prepare
+from mmfa.train.data import Clip, ClipDataset
 
 FRAMES, LOOKS = 5, 10
 BLUR = 2.0

@@ -19,7 +19,8 @@ from torch import Tensor
 from mmfa.geometry import matrix_to_euler
 from mmfa.priors import pose
 from mmfa.priors.landmarks import mouth_opening
-from mmfa.train.data import ClipDataset, prepare
+from mmfa.train.cache import prepare
+from mmfa.train.data import ClipDataset
 
 
 def measure(clips: list[Tensor]) -> tuple[float, Tensor]:

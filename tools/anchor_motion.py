@@ -18,7 +18,8 @@ import torch
 
 from mmfa.nets.mmfa import MMFA
 from mmfa.train.anchoring import anchor
-from mmfa.train.data import ClipDataset, prepare
+from mmfa.train.cache import prepare
+from mmfa.train.data import ClipDataset
 from mmfa.weights import from_pretrained, save_pretrained
 
 

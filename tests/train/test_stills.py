@@ -14,8 +14,9 @@ from mmfa.geometry import similarity, transform_image, transform_points
 from mmfa.media.crop import crop
 from mmfa.media.image import read_image, write_image
 from mmfa.priors.landmarks import FaceTracker
+from mmfa.train.cache import prepare
 from mmfa.train.config import TrainConfig
-from mmfa.train.data import Augmentation, Clip, ClipDataset, Pair, mirror, prepare
+from mmfa.train.data import Augmentation, Clip, ClipDataset, Pair, mirror
 from mmfa.train.stills import SHARE, draw_move, move_head
 from mmfa.train.trainer import Trainer
 

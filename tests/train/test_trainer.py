@@ -19,9 +19,10 @@ from mmfa.nets.anchors import VERTICES
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker, mouth_opening, roi_from_landmarks, to_pixels
 from mmfa.priors.pose import head_pose, normalise
 from mmfa.train import losses
+from mmfa.train.cache import prepare
 from mmfa.train.checkpoints import newest_first
 from mmfa.train.config import TrainConfig
-from mmfa.train.data import Augmentation, ClipDataset, StepBatches, face_of, mirror, prepare
+from mmfa.train.data import Augmentation, ClipDataset, StepBatches, face_of, mirror
 from mmfa.train.trainer import Trainer
 from mmfa.weights import SIZES, from_pretrained
 

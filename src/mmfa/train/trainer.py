@@ -37,9 +37,10 @@ from ..weights import SIZES, from_pretrained, save_pretrained
 from . import checkpoints, losses
 from .anchoring import anchor
 from .board import Board
+from .cache import prepare
 from .checkpoints import Checkpoint
 from .config import TrainConfig
-from .data import Augmentation, Batch, ClipDataset, StepBatches, prepare
+from .data import Augmentation, Batch, ClipDataset, StepBatches
 from .objective import Objective
 from .sync_norm import synchronise_batch_norms
 

@@ -17,9 +17,10 @@ from ..expressions import ExpressionSpace
 from ..nets.mmfa import MMFA
 from ..nets.vae import ExpressionDiscriminator, ExpressionVAE, VAEParams
 from ..weights import from_pretrained
+from .cache import prepare
 from .calibration import calibrate, people_of
 from .config import load_config
-from .data import ClipDataset, face_of, prepare
+from .data import ClipDataset, face_of
 from .directions import fit_directions
 
 ACTIVE = 0.01
