@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..geometry import euler_to_matrix, transform_image, transform_points
 from ..motion import Motion
 from ..nets.anchors import FINE, VERTICES
+from ..nets.blocks import resize
 from ..nets.mmfa import MMFA, FaceInput
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
@@ -73,7 +74,7 @@ class Objective(nn.Module):
             source, motion = source[again], Motion.concatenate([motion, posed])
         rendering = self.model.render(source, motion)
         images = tuple(image[:count] for image in rendering.images)
-        output = images[-1]
+        output, shown = images[-1], without_inside(rendering.images[-1], rendering.flow.openings)
         placed = rendering.keypoints[:count], rendering.deformation[:count]
         values = self.motion_losses(batch, placed, augmented=self._transformed(batch))
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
@@ -88,9 +89,9 @@ class Objective(nn.Module):
         if config.loss_landmark:
             with torch.no_grad(), _exact(target):
                 seen = self._detect(grey(target), batch.landmarks).points
-            values["landmark"] = self._landmark(output, near=batch.landmarks, wanted=seen)
+            values["landmark"] = self._landmark(shown[:count], near=batch.landmarks, wanted=seen)
         if config.loss_repose:
-            values["repose"] = self._landmark(rendering.images[-1][count:], near=wanted, wanted=wanted)
+            values["repose"] = self._landmark(shown[count:], near=wanted, wanted=wanted)
         if self.priors.identity is not None:
             values["embedding"] = self._embedding(output, batch, self.priors.identity)
         if discriminator is not None:
@@ -200,6 +201,17 @@ def window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
     room = image.shape[-1] - side
     places = (room * (0.1 + 0.8 * corner)).round().long().tolist()
     return torch.stack([item[:, y : y + side, x : x + side] for item, (y, x) in zip(image, places, strict=True)])
+
+
+def without_inside(image: Tensor, openings: Tensor | None) -> Tensor:
+    """Images (B,3,S,S) that take no gradient inside the open mouth of `DenseFlow.openings`, but for a rim of S/100.
+
+    What a mouth looks like inside is not for a landmark network to say: where its lips are, their rims tell.
+    """
+    if openings is None:
+        return image
+    inside = resize(openings[:, :1], (image.shape[-2], image.shape[-1])) > 0.02
+    return torch.where(inside, image.detach(), image)
 
 
 def grey(image: Tensor) -> Tensor:
