@@ -56,7 +56,7 @@ class LiteGenerator(nn.Module):
         self.openings = nn.ModuleList(nn.Conv2d(4, stage, 3, 1, 1, bias=False) for stage in params.stages)
         for opening in self.openings:
             nn.init.zeros_(opening.weight)  # type: ignore[arg-type]
-        self.fresh = nn.Parameter(torch.full((2,), 4.0))
+        self.fresh = nn.Parameter(torch.full((2,), 8.0))
 
     def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
         """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
