@@ -17,7 +17,7 @@ def _images(openings):
     for output in network.outputs:
         torch.nn.init.zeros_(output.weight)
         torch.nn.init.constant_(output.bias, -20.0)  # it paints black
-        torch.nn.init.constant_(output.bias[3:], 2.0)
+        torch.nn.init.constant_(output.bias[3:], 20.0)  # where it may
     white = torch.ones(1, 3, 64, 64)
     skips = tuple(torch.zeros(1, channels, 64 >> level, 64 >> level) for level, channels in enumerate(params.skips))
     grid = image_grid(32, 32)[None]
@@ -48,7 +48,7 @@ def test_the_photo_is_kept_less_where_a_mouth_opens_that_it_shows_shut():
     opened[:, 0, 6:10, 6:10] = 0.3
     plain, changed = _images(shut)[-1], _images(opened)[-1]
     assert float(plain.min()) > 0.85
-    assert float(changed[..., 31:33, 31:33].max()) < 0.2, "generated colour where the mouth opened"
+    assert float(changed[..., 31:33, 31:33].max()) < 0.2, "generated colour where the mouth opened, however sure the blend is"
     torch.testing.assert_close(changed[..., :8, :], plain[..., :8, :])
 
 

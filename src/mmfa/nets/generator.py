@@ -30,7 +30,8 @@ class LiteGenerator(nn.Module):
 
     At every resolution the image is a learned blend of the warped photo, which carries skin and hair, and of generated
     colour, which fills what the photo never showed (teeth, lids, disocclusions). Where the driving mouth or eye is open and
-    the photo's is not, the photo is kept less from the start: stretched lips are no teeth.
+    the photo's is not, the photo is kept less from the start, whatever the blend would like: stretched lips are no teeth, and a
+    colour that is never shown is never learned.
     """
 
     def __init__(self, params: LiteGeneratorParams) -> None:
@@ -56,7 +57,7 @@ class LiteGenerator(nn.Module):
         self.openings = nn.ModuleList(nn.Conv2d(4, stage, 3, 1, 1, bias=False) for stage in params.stages)
         for opening in self.openings:
             nn.init.zeros_(opening.weight)  # type: ignore[arg-type]
-        self.fresh = nn.Parameter(torch.full((2,), 8.0))
+        self.fresh = nn.Parameter(torch.tensor([4.0, -1.0]))  # mouth, eyes: logits of the share that is not the photo's
 
     def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
         """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
@@ -74,12 +75,12 @@ class LiteGenerator(nn.Module):
                 x = x + self.hint(flow.hint)
             openings = (resize(flow.openings, size) * (size[0] / 2)).sigmoid()  # soft over a pixel of this level
             x = x + self.openings[index](openings)
-            fresh = (openings[:, :2] - openings[:, 2:]).clamp_min(0) * self.fresh[:, None, None]
+            fresh = (openings[:, :2] - openings[:, 2:]).clamp_min(0) * self.fresh.sigmoid()[:, None, None]
             occlusion = resize(flow.skip_occlusion[:, level, None], size)
             skip, photo = self._layers(features, resize(layers, size), occlusion, level=level)
             x = merge(stack_maps(x, skip.to(x.dtype)))
             y = output(x).float()
-            keep = (y[:, 3:] - fresh.sum(1, keepdim=True)).sigmoid()
+            keep = y[:, 3:].sigmoid() * (1 - fresh.sum(1, keepdim=True)).clamp_min(0)
             images.append(torch.lerp(y.sigmoid()[:, :3], photo, keep))
             if level:
                 x = stack_maps(x, images[-1], keep)
