@@ -9,12 +9,12 @@ from mmfa.nets.generator import LiteGenerator
 from mmfa.nets.sizes import tiny
 
 
-def _images(openings):
-    """What a generator that keeps the photo everywhere makes of a white photo at rest."""
+def _images(openings, *, background=0.0, volume=0.0, keeps=True):
+    """What a generator makes of a white photo at rest; one that keeps the photo everywhere, or an untrained one."""
     torch.manual_seed(0)
     params = tiny().generator
     network = LiteGenerator(params).eval()
-    for output in network.outputs:
+    for output in network.outputs if keeps else ():
         torch.nn.init.zeros_(output.weight)
         torch.nn.init.constant_(output.bias, -20.0)  # it paints black
         torch.nn.init.constant_(output.bias[3:], 20.0)  # where it may
@@ -28,11 +28,11 @@ def _images(openings):
         skip_occlusion=torch.ones(1, 3, 16, 16),
         hint=torch.zeros(1, params.hint, 16, 16),
         plate=grid,
-        background=torch.zeros(1, 1, 32, 32),
+        background=torch.full((1, 1, 32, 32), background),
         openings=openings,
     )
     features = SourceFeatures(
-        volume=torch.zeros(1, params.volume_channels, params.depth, 8, 8),
+        volume=torch.full((1, params.volume_channels, params.depth, 8, 8), volume),
         skips=skips,
         image=white,
         plate=white,
@@ -56,3 +56,11 @@ def test_a_mouth_that_the_photo_shows_open_is_kept():
     both = torch.full((1, 4, 16, 16), -1.0)
     both[:, ::2, 6:10, 6:10] = 0.3
     assert float(_images(both)[-1].min()) > 0.85
+
+
+def test_beside_the_head_its_volume_shows_nothing():
+    shut = torch.full((1, 4, 16, 16), -1.0)
+    behind = [_images(shut, background=1.0, volume=value, keeps=False)[-1] for value in (0.0, 3.0)]
+    inside = [_images(shut, background=0.0, volume=value, keeps=False)[-1] for value in (0.0, 3.0)]
+    torch.testing.assert_close(*behind, rtol=0, atol=0)
+    assert float((inside[0] - inside[1]).abs().max()) > 1e-4

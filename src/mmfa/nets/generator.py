@@ -64,7 +64,9 @@ class LiteGenerator(nn.Module):
         assert flow.image is not None and flow.skip_occlusion is not None and flow.hint is not None
         assert flow.plate is not None and flow.background is not None and features.plate is not None
         assert flow.openings is not None
-        x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
+        # The volume is the head's: beside it, it would show where the head's rim was.
+        head = 1 - resize(flow.background, (flow.occlusion.shape[-2], flow.occlusion.shape[-1])).detach()
+        x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion * head)
         layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background], 1)
         images: list[Tensor] = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
