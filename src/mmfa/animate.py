@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from .ahead import ahead
 from .device import Precision, pick_device, pick_precision
 from .driving import TrackedMotion, motion_of_frames
 from .edit import Amplitude, Edit, Span
@@ -227,17 +226,13 @@ class Animator:
         batch: int | None = None,
         on_frame: Callable[[int, Array], None] | None = None,
     ) -> None:
-        """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing.
-
-        Frames are rendered in one thread while another pastes them back and encodes them.
-        """
+        """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing."""
         source = self._source()
         height, width = source.image.shape[:2]
-        patches = ahead(self._patches(motion, batch=batch, amplitude=amplitude))
         fps = motion.fps or DEFAULT_FPS
         with VideoWriter(output, fps=fps, size=(width, height), audio_from=sound, note=SYNTHETIC) as writer:
-            for number, patch in enumerate(self._progress(patches, "render", len(motion))):
-                frame = paste(source.image, patch, source.box)
+            frames = self.render(motion, batch=batch, amplitude=amplitude)
+            for number, frame in enumerate(self._progress(frames, "render", len(motion))):
                 writer.write(frame)
                 if on_frame is not None:
                     on_frame(number, frame)

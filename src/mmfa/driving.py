@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 
-from .ahead import ahead
 from .errors import FaceError
 from .faces import PixelFace, crop_box, face_input, reframe, whole_picture
 from .media.crop import CropBox, face_crop_box, union_box
 from .media.image import Array
 from .motion import Motion
 from .nets.mmfa import MMFA
-from .priors.landmarks import FaceTracker, TrackedFace
+from .priors.landmarks import FaceTracker
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ def motion_of_frames(
     boxes: list[tuple[float, float, float, float]] = []
     first: CropBox | None = None
     missing = held = 0
-    for image, tracked in ahead(_follow(frames, tracker)):
+    for image in frames:
+        tracked = tracker.track(image)
         if tracked is None:
             missing += 1
             continue
@@ -60,8 +60,3 @@ def motion_of_frames(
         scale, translation = reframe(motion.scale, motion.translation, old=first, new=box)
         motion = replace(motion, scale=scale, translation=translation)
     return TrackedMotion(replace(motion, fps=fps), held + missing)
-
-
-def _follow(frames: Iterable[Array], tracker: FaceTracker) -> Iterator[tuple[Array, TrackedFace | None]]:
-    for image in frames:
-        yield image, tracker.track(image)
