@@ -187,6 +187,7 @@ class Animator:
             raise MediaError(f"The anchor frame {anchor} is outside the driving video of {len(motion)} frames.")
         return anchor
 
+    @torch.no_grad()
     def render(
         self, motion: Motion, *, batch: int | None = None, paste_back: bool = True, amplitude: Amplitude | None = None
     ) -> Iterator[Array]:
@@ -196,13 +197,6 @@ class Animator:
         Raises ModelError when the motion comes from a model with another expression feature, or when the model has no
         lips and eyes for the `amplitude`.
         """
-        source = self._source()
-        for patch in self._patches(motion, batch=batch, amplitude=amplitude):
-            yield paste(source.image, patch, source.box) if paste_back else patch
-
-    @torch.no_grad()
-    def _patches(self, motion: Motion, *, batch: int | None, amplitude: Amplitude | None) -> Iterator[Array]:
-        """Crops (S,S,3) uint8 of the source under `motion`."""
         photo = self._source()
         self._check(motion)
         gain = None if amplitude is None else amplitude.gain(self.model)
@@ -214,7 +208,8 @@ class Animator:
                 source = photo.face.expand(len(part))
             with torch.autocast(self.device.type, self.precision, enabled=self.precision is not torch.float32):
                 images = self.model.render(source, part, gain=gain).images[-1]
-            yield from to_uint8(images.float().cpu())
+            for patch in to_uint8(images.float().cpu()):
+                yield paste(photo.image, patch, photo.box) if paste_back else patch
 
     def write(
         self,

@@ -1,4 +1,4 @@
-"""Saving and loading models: ``config.json`` beside ``model.safetensors``, versioned, never pickle."""
+"""Saving and loading models: ``config.json`` beside ``model.safetensors``, versioned; tensors and numbers alone."""
 
 from __future__ import annotations
 
