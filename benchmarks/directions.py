@@ -68,7 +68,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(options.model)
-    steps = options.strength * ExpressionSpace.load(options.model, model=model).directions
+    space = ExpressionSpace.load(options.model, model=model)
+    steps = torch.cat([space.offset({name: options.strength}) for name in NAMES])
     config = VAEConfig(data=str(options.data), cache=str(options.cache), output="", model=options.model)
     clips = tracked_clips(model, config, split=options.split)
     rows = {"keypoints": table("keypoints", keypoint_effects(model, steps, clips, count=options.frames))}

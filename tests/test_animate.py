@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmfa.animate import Animator
+from mmfa.animate import ROOM, Animator
 from mmfa.cli.main import main
 from mmfa.edit import Amplitude, Edit, Span
 from mmfa.errors import FaceError, MediaError, ModelError
@@ -78,6 +78,48 @@ def mouth_opening(points: list[torch.Tensor]) -> np.ndarray:
 def assert_same_motion(a: Motion, b: Motion, **tolerance: float) -> None:
     for name in _FIELDS:
         torch.testing.assert_close(getattr(a, name), getattr(b, name), **{"rtol": 1e-5, "atol": 1e-5} | tolerance)
+
+
+# -- a head that goes far -------------------------------------------------------------------------------------------------
+
+
+def shifted(motion: Motion, x: float, y: float = 0.0) -> Motion:
+    """The motion at rest, then that far away, in fractions of the crop's side."""
+    moved = replace(motion, translation=motion.translation + torch.tensor([2 * x, 2 * y, 0.0]))
+    return Motion.concatenate([motion, moved])
+
+
+def test_the_crop_moves_and_grows_with_a_head_that_goes_far_and_nothing_moves_in_the_picture(ready) -> None:
+    photo = ready.source
+    far = shifted(photo.face.motion, -0.22)
+    box = ready._room_for(far)[0].box
+    assert box.cx == pytest.approx(photo.box.cx - 0.11 * photo.box.side, rel=1e-4) and box.cy == pytest.approx(photo.box.cy)
+    assert box.side == pytest.approx(1.1 * photo.box.side, rel=1e-4)
+    cut, whole = list(ready.render(far)), list(ready.render(far, room=True))
+    for before, after in zip(track(cut), track(whole), strict=True):
+        assert float((before - after)[:, :2].norm(dim=1).mean()) < 0.015 * photo.box.side
+    edge, middle = int(photo.box.cx - 0.5 * photo.box.side), int(photo.box.cy)
+    beyond = np.s_[middle - 80 : middle + 20, edge - 20 : edge]
+    assert np.array_equal(cut[1][beyond], photo.image[beyond]), "without room nothing is drawn beyond the crop"
+    assert not np.array_equal(whole[1][beyond], photo.image[beyond])
+    assert ready.source is photo, "the photo stays as it was"
+
+
+def test_the_crop_moves_no_further_than_it_may(ready) -> None:
+    photo = ready.source
+    box = ready._room_for(shifted(photo.face.motion, 0.9, 0.9))[0].box
+    assert box.cx - photo.box.cx == pytest.approx(ROOM * photo.box.side, rel=1e-4)
+    assert box.cy - photo.box.cy == pytest.approx(ROOM * photo.box.side, rel=1e-4)
+    assert box.side == pytest.approx((1 + ROOM) * photo.box.side, rel=1e-4)
+
+
+def test_a_head_that_stays_and_a_whole_picture_keep_their_crop(animator, portrait) -> None:
+    photo = animator.set_source(portrait)
+    still = photo.face.motion.expand(3)
+    assert animator._room_for(still) == (photo, still)
+    photo = animator.set_source(portrait, crop=False)
+    far = shifted(photo.face.motion, -0.2)
+    assert animator._room_for(far) == (photo, far)
 
 
 # -- the file that comes out --------------------------------------------------------------------------------------------
@@ -293,7 +335,7 @@ def test_edited_animation_is_the_edited_motion(ready, window_motion, tmp_path) -
         on_frame=lambda number, frame: shown.append(frame),
     )
     motion = edit.apply(ready.relative(Motion.load(tmp_path / "m.safetensors")), span=span)
-    wanted = list(ready.render(motion, amplitude=Amplitude(lips=0.5)))
+    wanted = list(ready.render(motion, room=True, amplitude=Amplitude(lips=0.5)))
     assert len(shown) == 12 and all(np.array_equal(a, b) for a, b in zip(shown, wanted, strict=True))
     plain = list(ready.render(motion))
     assert any(not np.array_equal(a, b) for a, b in zip(shown, plain, strict=True)), "the amplitude arrives"

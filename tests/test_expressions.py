@@ -194,6 +194,16 @@ def test_setting_adds_up_and_nothing_changes_nothing(space) -> None:
             space.set(feature, {name: value})
 
 
+def test_a_way_back_may_differ_from_the_way_there(space) -> None:
+    there, back = torch.randn(2, len(NAMES), 64, generator=seeded())
+    one = ExpressionSpace(space.vae, torch.stack([there, back]), owner="")
+    smile = NAMES.index("smile")
+    torch.testing.assert_close(one.offset({"smile": 0.5})[0], 0.5 * there[smile])
+    torch.testing.assert_close(one.offset({"smile": -0.5})[0], -0.5 * back[smile])
+    same = ExpressionSpace(space.vae, there, owner="")
+    torch.testing.assert_close(same.offset({"smile": -1.0}), -same.offset({"smile": 1.0}))
+
+
 # -- files --------------------------------------------------------------------------------------------------------------
 
 

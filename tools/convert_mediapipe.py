@@ -78,9 +78,7 @@ class Converter:
     def _weight(self, array: np.ndarray | None) -> str:
         assert array is not None
         half = np.ascontiguousarray(array, np.float16)
-        assert np.array_equal(half.astype(np.float32), array.astype(np.float32)), (
-            "float16 would lose precision"
-        )
+        assert np.array_equal(half.astype(np.float32), array.astype(np.float32)), "float16 would lose precision"
         name = f"w{len(self.arrays)}"
         self.arrays[name] = half
         return name

@@ -35,9 +35,7 @@ def main() -> None:
     with mediapipe.solutions.face_mesh.FaceMesh(refine_landmarks=True, max_num_faces=1) as mesh:
         for _ in range(2):
             points = mesh.process(image).multi_face_landmarks[0].landmark
-            passes.append(
-                [[round(p.x * width, 4), round(p.y * height, 4), round(p.z * width, 4)] for p in points]
-            )
+            passes.append([[round(p.x * width, 4), round(p.y * height, 4), round(p.z * width, 4)] for p in points])
     reference = {
         "source": f"mediapipe {mediapipe.__version__} on scikit-image astronaut.png, pixels",
         "size": [height, width],

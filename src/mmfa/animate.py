@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from .device import Precision, pick_device, pick_precision
 from .driving import TrackedMotion, motion_of_frames
 from .edit import Amplitude, Edit, Span
 from .errors import FaceError, MediaError, ModelError
-from .faces import PixelFace, crop_box, face_input, whole_picture
+from .faces import PixelFace, crop_box, face_input, reframe, whole_picture
 from .media.crop import CropBox, paste
 from .media.files import check_input
 from .media.image import Array, read_image, to_uint8
@@ -38,16 +38,21 @@ __all__ = [
 Anchor = int | Literal["auto", "first"]
 LONGEST_SIDE = 1280
 """Photos are reduced to this, in pixels, before they are animated: the output video has the photo's size."""
+ROOM = 0.15
+"""How far the photo's crop may move towards where the head goes, and by how much it may grow, as fractions of its side."""
+_HEAD = 0.88
+"""What a head with hair and the soft edge of the crop take of the crop's side."""
 
 
 @dataclass(frozen=True)
 class SourcePhoto:
-    """A photo that is ready to be animated. `faces`: how many were found in it."""
+    """A photo that is ready to be animated. `faces`: how many were found in it. `landmarks`: None if it is used whole."""
 
     image: Array
     box: CropBox
     faces: int
     face: Source
+    landmarks: PixelFace | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,14 @@ class Animator:
         picture = read_image(image, max_pixels=LONGEST_SIDE**2) if isinstance(image, str | Path) else image
         found = self._detector.detect(picture)
         shown = str(image) if isinstance(image, str | Path) else "the source picture"
-        box, inputs = self._one_face(picture, shown, face=face, crop=crop)
-        self.source = SourcePhoto(image=picture, box=box, faces=max(1, len(found)), face=self.model.source(inputs))
+        landmarks, box = self._one_face(picture, shown, face=face, crop=crop)
+        self.source = SourcePhoto(
+            image=picture,
+            box=box,
+            faces=max(1, len(found)),
+            face=self.model.source(self._input(picture, landmarks, box)),
+            landmarks=landmarks if crop else None,
+        )
         return self.source
 
     @torch.no_grad()
@@ -107,8 +118,7 @@ class Animator:
         """
         picture = read_image(image, max_pixels=LONGEST_SIDE**2) if isinstance(image, str | Path) else image
         shown = str(image) if isinstance(image, str | Path) else name or "the driving picture"
-        _, inputs = self._one_face(picture, shown, face=face, crop=crop)
-        return self.model.motion(inputs).to("cpu")
+        return self.model.motion(self._input(picture, *self._one_face(picture, shown, face=face, crop=crop))).to("cpu")
 
     def motion_from(self, path: str | Path, *, face: int = 0, crop: bool = True) -> TrackedMotion:
         """The motion of a motion file, a video or a picture, whichever the file is.
@@ -189,16 +199,23 @@ class Animator:
 
     @torch.no_grad()
     def render(
-        self, motion: Motion, *, batch: int | None = None, paste_back: bool = True, amplitude: Amplitude | None = None
+        self,
+        motion: Motion,
+        *,
+        batch: int | None = None,
+        paste_back: bool = True,
+        room: bool = False,
+        amplitude: Amplitude | None = None,
     ) -> Iterator[Array]:
         """Frames (H,W,3) uint8 of the source under `motion`; the bare crop (S,S,3) without `paste_back`.
 
-        batch: frames rendered together; by default 1 on a CPU, whose caches hold no more, else 4.
+        room: where a head goes so far that the edge of the photo's crop would cut it, crop the photo anew, between the places
+        of the head. batch: frames rendered together; by default 1 on a CPU, whose caches hold no more, else 4.
         Raises ModelError when the motion comes from a model with another expression feature, or when the model has no
         lips and eyes for the `amplitude`.
         """
-        photo = self._source()
         self._check(motion)
+        photo, motion = self._room_for(motion) if room and paste_back else (self._source(), motion)
         gain = None if amplitude is None else amplitude.gain(self.model)
         batch = batch or (1 if self.device.type == "cpu" else 4)
         source = photo.face.expand(batch)
@@ -221,12 +238,15 @@ class Animator:
         batch: int | None = None,
         on_frame: Callable[[int, Array], None] | None = None,
     ) -> None:
-        """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing."""
+        """Render `motion` into a video at its frame rate, with the sound of the file `sound`; all or nothing.
+
+        With `room` for a head that goes far; see `render`.
+        """
         source = self._source()
         height, width = source.image.shape[:2]
         fps = motion.fps or DEFAULT_FPS
         with VideoWriter(output, fps=fps, size=(width, height), audio_from=sound, note=SYNTHETIC) as writer:
-            frames = self.render(motion, batch=batch, amplitude=amplitude)
+            frames = self.render(motion, batch=batch, room=True, amplitude=amplitude)
             for number, frame in enumerate(self._progress(frames, "render", len(motion))):
                 writer.write(frame)
                 if on_frame is not None:
@@ -266,14 +286,33 @@ class Animator:
         self.write(motion, output, sound=sound, amplitude=amplitude, batch=batch, on_frame=on_frame)
         return AnimateReport(Path(output), len(motion), motion.fps or DEFAULT_FPS, tracked.held, index, source.faces)
 
-    def _one_face(self, picture: Array, shown: str, *, face: int, crop: bool) -> tuple[CropBox, FaceInput]:
-        """The crop of one face of a picture, and the face in it."""
+    def _room_for(self, motion: Motion) -> tuple[SourcePhoto, Motion]:
+        """Photo and motion in a crop that is centred on all places of the head, the photo's own too, and as large as they need.
+
+        Only if the photo's crop would cut a head. In the picture nothing moves. Neither way nor growth are more than `ROOM`.
+        """
+        photo = self._source()
+        places = torch.cat([photo.face.motion.translation.to(motion.translation), motion.translation])[:, :2] / 2
+        low, high = places.amin(0), places.amax(0)  # fractions of the side
+        if photo.landmarks is None or float(torch.maximum(high - places[0], places[0] - low).max()) < (1 - _HEAD) / 2:
+            return photo, motion
+        way = ((low + high) / 2 - places[0]).clamp(-ROOM, ROOM) * photo.box.side
+        growth = min(max(float((high - low).max()) + _HEAD - 1, 0.0), ROOM)
+        box = CropBox(photo.box.cx + float(way[0]), photo.box.cy + float(way[1]), photo.box.side * (1 + growth))
+        scale, translation = reframe(motion.scale, motion.translation, old=photo.box, new=box)
+        face = self.model.source(self._input(photo.image, photo.landmarks, box))
+        return replace(photo, box=box, face=face), replace(motion, scale=scale, translation=translation)
+
+    def _one_face(self, picture: Array, shown: str, *, face: int, crop: bool) -> tuple[PixelFace, CropBox]:
+        """One face of a picture, and its crop."""
         tracked = FaceTracker(face, landmarker=self._landmarker, detector=self._detector).track(picture)
         if tracked is None:
             raise FaceError(f"No face found in {shown}; take a sharper or closer one that looks at the camera.")
-        pixel_face = PixelFace.of(tracked, picture)
-        box = crop_box(pixel_face) if crop else whole_picture(picture)
-        return box, face_input(picture, pixel_face, box, size=self.size).to(self.device)
+        landmarks = PixelFace.of(tracked, picture)
+        return landmarks, crop_box(landmarks) if crop else whole_picture(picture)
+
+    def _input(self, picture: Array, landmarks: PixelFace, box: CropBox) -> FaceInput:
+        return face_input(picture, landmarks, box, size=self.size).to(self.device)
 
     def _check(self, motion: Motion) -> None:
         width, own = motion.expression.shape[1], self._source().face.motion.expression.shape[1]

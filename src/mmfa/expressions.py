@@ -101,8 +101,12 @@ class ExpressionSpace:
     """
 
     def __init__(self, vae: ExpressionVAE, directions: Tensor, *, owner: str) -> None:
-        """directions: (7,N), what a value of 1 adds to f, in the order of `NAMES`. owner: `fingerprint` of the model."""
-        self.vae, self.directions, self.owner = vae.eval().requires_grad_(False), directions, owner
+        """directions: (2,7,N), what a value of 1 adds to f and what one of -1 takes from it, in the order of `NAMES`; or (7,N).
+
+        owner: `fingerprint` of the model.
+        """
+        self.vae, self.owner = vae.eval().requires_grad_(False), owner
+        self.directions = directions if directions.dim() == 3 else directions.expand(2, -1, -1)
 
     @classmethod
     def of(cls, model: MMFA, vae: ExpressionVAE, directions: Tensor) -> ExpressionSpace:
@@ -212,10 +216,10 @@ class ExpressionSpace:
         1 moves the measure by what 5 % of the data's frames exceed of their person's mean; -1 the other way. Raises
         ConfigError for an unknown name, which suggests the nearest, or a value beyond ``POSSIBLE.direction`` of `mmfa.edit`.
         """
-        offset = torch.zeros_like(self.directions[:1])
+        offset = torch.zeros_like(self.directions[0, :1])
         for name, value in values.items():
             check_possible(_known(name), value, kind="direction")
-            offset = offset + value * self.directions[NAMES.index(name)]
+            offset = offset + value * self.directions[int(value < 0), NAMES.index(name)]
         return offset
 
     def set(self, feature: Tensor, values: Mapping[str, float]) -> Tensor:

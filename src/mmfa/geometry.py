@@ -73,9 +73,7 @@ def warp(features: Tensor, grid: Tensor) -> Tensor:
     Sampled in the grid's precision: positions in bfloat16 would be half a pixel off. The grid is made contiguous first:
     permuted grids are sampled wrongly on Apple's MPS (pytorch #171602).
     """
-    return F.grid_sample(
-        features.to(grid.dtype), grid.contiguous(), mode="bilinear", padding_mode="border", align_corners=True
-    )
+    return F.grid_sample(features.to(grid.dtype), grid.contiguous(), mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:

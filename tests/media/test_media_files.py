@@ -22,9 +22,7 @@ def test_output_has_ordinary_permissions(tmp_path):
     (tmp_path / "plain").write_text("")
     with atomic_output(tmp_path / "out"):
         pass
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == stat.S_IMODE(
-        (tmp_path / "plain").stat().st_mode
-    )
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

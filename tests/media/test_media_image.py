@@ -42,9 +42,7 @@ def test_a_transposed_view_can_be_written(tmp_path, picture):
 def test_phone_picture_is_turned_upright(tmp_path, picture, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side: must be turned clockwise
-    Image.fromarray(picture).save(
-        tmp_path / f"a.{suffix}", exif=exif, **({"quality": 95} if suffix == "jpg" else {})
-    )
+    Image.fromarray(picture).save(tmp_path / f"a.{suffix}", exif=exif, **({"quality": 95} if suffix == "jpg" else {}))
     upright = np.rot90(picture, -1)
     read = read_image(tmp_path / f"a.{suffix}")
     assert read.shape == upright.shape

@@ -117,9 +117,7 @@ def test_constant_rate_file_yields_exactly_its_frames(video_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".ts"])
 @pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(24), Fraction(60)])
 def test_no_frame_is_lost_or_doubled_in_any_container(tmp_path, suffix, fps):
-    path = make_video(
-        tmp_path / f"a{suffix}", [level_frame(i, width=32, height=32) for i in range(200)], fps=fps
-    )
+    path = make_video(tmp_path / f"a{suffix}", [level_frame(i, width=32, height=32) for i in range(200)], fps=fps)
     reader = VideoReader(path)
     assert float(reader.info.fps) == pytest.approx(float(fps), rel=1e-3)
     assert sum(1 for _ in reader) == 200
@@ -211,9 +209,7 @@ def test_hd_without_colour_tags_is_taken_for_bt709(tmp_path):
 def test_files_that_are_no_video_are_named(tmp_path, video_path):
     (tmp_path / "text.mp4").write_text("hello")
     (tmp_path / "text.txt").write_text("hello\n" * 100)
-    (tmp_path / "list.m3u8").write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nin.mp4\n#EXT-X-ENDLIST\n"
-    )
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nin.mp4\n#EXT-X-ENDLIST\n")
     (tmp_path / "headless.mp4").write_bytes(video_path.read_bytes()[:1000])
     Image.new("RGB", (32, 32)).save(tmp_path / "still.png")
     with av.open(str(tmp_path / "sound.wav"), "w") as output:
@@ -349,9 +345,7 @@ def test_bad_writer_arguments(tmp_path):
 
 @pytest.mark.parametrize("codec", ["aac", "libmp3lame", "flac"])
 def test_sound_is_copied_and_cut_to_the_video(tmp_path, codec):
-    source = make_video(
-        tmp_path / "in.mp4", [level_frame(5 * i) for i in range(50)], audio_codec=codec, seconds=2.0
-    )
+    source = make_video(tmp_path / "in.mp4", [level_frame(5 * i) for i in range(50)], audio_codec=codec, seconds=2.0)
     with VideoWriter(tmp_path / "out.mp4", fps=25, size=(64, 48), audio_from=source) as writer:
         for i in range(25):
             writer.write(level_frame(5 * i))
@@ -393,9 +387,7 @@ def test_sound_that_mp4_cannot_hold_is_encoded(tmp_path):
 def test_sound_starts_with_the_picture_when_the_source_starts_late(tmp_path, suffix):
     # The picture begins at 0.5 s; the tone lasts from 0 to 1 s, hence half a second remains of it.
     times = [Fraction(1, 2) + Fraction(i, 25) for i in range(50)]
-    source = make_video(
-        tmp_path / "in.mkv", [level_frame(0)] * 50, times=times, audio_codec="aac", seconds=1.0
-    )
+    source = make_video(tmp_path / "in.mkv", [level_frame(0)] * 50, times=times, audio_codec="aac", seconds=1.0)
     with VideoWriter(tmp_path / f"out{suffix}", fps=25, size=(64, 48), audio_from=source) as writer:
         for _ in range(50):
             writer.write(level_frame(0))

@@ -86,6 +86,32 @@ def test_openings_are_where_the_driving_mouth_is_open_and_what_the_photo_has_the
     torch.testing.assert_close(flow.openings[:, :2], flow.openings[:, 2:], atol=1e-4, rtol=0)
 
 
+def test_teeth_move_with_the_skull_however_far_the_lips_part():
+    """A photo with a smile, a driver with the mouth wide open, the head still: no place in the mouth is stretched."""
+    network = _network("lite")
+    _, flow = _flow(network, source=_mouth(0.15), driving=_mouth(0.5))
+    grid = image_grid(64, 64)
+    inside = (grid[..., 0].abs() < 0.08) & (grid[..., 1].abs() < 0.13)
+    torch.testing.assert_close(flow.image[0][inside], grid[inside], atol=1e-3, rtol=0)
+    middle, row = 16, 16 + 2  # below the photo's own opening
+    assert float(flow.openings[0, 0, row, middle]) > 0.05 > 0 > float(flow.openings[0, 2, row, middle])
+    moved = _mouth(0.5) + torch.tensor([0.1, 0.0, 0.0])
+    _, flow = _flow(network, source=_mouth(0.15), driving=moved)
+    inside = ((grid[..., 0] - 0.1).abs() < 0.08) & (grid[..., 1].abs() < 0.13)
+    torch.testing.assert_close(flow.image[0][inside], grid[inside] - torch.tensor([0.1, 0.0]), atol=1e-3, rtol=0)
+
+
+def test_the_backdrop_is_beside_and_above_the_head_and_not_below():
+    network = _network("lite")
+    torch.manual_seed(2)
+    head = 0.4 * torch.rand(1, COUNT, 3) - 0.2
+    _, flow = _flow(network, source=head, driving=head)
+    rows = flow.backdrop[0, 0]
+    assert float(rows[:4, :4].min()) > 0.99, "a corner above"
+    assert float(rows[32, 32]) == 0, "the head"
+    assert float(rows[60:, :4].max()) < 0.01 < 0.99 < float(flow.background[0, 0, 60:, :4].min()), "a body"
+
+
 def test_what_is_below_the_head_follows_it_a_little_and_what_is_above_stands_still():
     network = _network("lite")
     torch.nn.init.zeros_(network.follow.weight)

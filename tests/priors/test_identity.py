@@ -20,9 +20,7 @@ def network() -> identity.IdentityNet:
     return identity.IdentityNet()
 
 
-def test_same_face_is_near_other_pixels_are_far(
-    network: identity.IdentityNet, picture: torch.Tensor, reference: dict
-) -> None:
+def test_same_face_is_near_other_pixels_are_far(network: identity.IdentityNet, picture: torch.Tensor, reference: dict) -> None:
     points = to_grid(torch.tensor(reference["second"]), 512, 512)[None]
     mirrored = points * torch.tensor([-1.0, 1.0, 1.0])
     swapped = mirrored.clone()
@@ -33,9 +31,7 @@ def test_same_face_is_near_other_pixels_are_far(
     assert (embeddings[0] - embeddings[1]).norm() < 0.4 < (embeddings[0] - embeddings[2]).norm()
 
 
-def test_embedding_ignores_where_the_face_is(
-    network: identity.IdentityNet, picture: torch.Tensor, reference: dict
-) -> None:
+def test_embedding_ignores_where_the_face_is(network: identity.IdentityNet, picture: torch.Tensor, reference: dict) -> None:
     pixels = torch.tensor(reference["second"])
     crop = picture[:, :, 10:300, 60:400]
     whole = network.embed(picture, to_grid(pixels, 512, 512)[None])
@@ -43,9 +39,7 @@ def test_embedding_ignores_where_the_face_is(
     torch.testing.assert_close(whole, part, atol=2e-3, rtol=0)
 
 
-def test_gradient_reaches_the_image(
-    network: identity.IdentityNet, picture: torch.Tensor, reference: dict
-) -> None:
+def test_gradient_reaches_the_image(network: identity.IdentityNet, picture: torch.Tensor, reference: dict) -> None:
     images = picture.clone().requires_grad_()
     network.embed(images, to_grid(torch.tensor(reference["second"]), 512, 512)[None]).sum().backward()
     assert images.grad is not None and images.grad.isfinite().all() and images.grad.abs().sum() > 0

@@ -22,9 +22,7 @@ def _roi(reference: dict) -> torch.Tensor:
     return roi_from_landmarks(torch.tensor(reference["first"]))[None]
 
 
-def test_matches_mediapipe_at_the_same_region(
-    landmarker: FaceLandmarker, picture: torch.Tensor, reference: dict
-) -> None:
+def test_matches_mediapipe_at_the_same_region(landmarker: FaceLandmarker, picture: torch.Tensor, reference: dict) -> None:
     result = landmarker.landmarks(picture, _roi(reference))
     ours, theirs = to_pixels(result.points[0], 512, 512), torch.tensor(reference["second"])
     eyes = (theirs[33] - theirs[263])[:2].norm()
@@ -49,9 +47,7 @@ def test_photograph_end_to_end(
         detect_single(np.zeros((64, 64, 3), np.uint8), landmarker=landmarker, detector=detector)
 
 
-def test_gradient_reaches_the_image(
-    landmarker: FaceLandmarker, picture: torch.Tensor, reference: dict
-) -> None:
+def test_gradient_reaches_the_image(landmarker: FaceLandmarker, picture: torch.Tensor, reference: dict) -> None:
     images = picture.clone().requires_grad_()
     landmarker.landmarks(images, _roi(reference)).points.square().mean().backward()
     assert images.grad is not None and images.grad.isfinite().all() and images.grad.abs().sum() > 0
@@ -97,9 +93,7 @@ def test_openings_ignore_size_and_position() -> None:
         torch.testing.assert_close(measure(moved), measure(points), atol=1e-4, rtol=1e-4)
 
 
-def test_tracker_follows_a_moving_face(
-    landmarker: FaceLandmarker, detector: FaceDetector, astronaut: np.ndarray
-) -> None:
+def test_tracker_follows_a_moving_face(landmarker: FaceLandmarker, detector: FaceDetector, astronaut: np.ndarray) -> None:
     tracker = FaceTracker(landmarker=landmarker, detector=detector)
     blank = np.full((256, 256, 3), 128, np.uint8)
     assert tracker.track(blank) is None
@@ -115,9 +109,7 @@ def test_tracker_follows_a_moving_face(
     assert again is not None and not again.lost
 
 
-def test_tracker_keeps_the_chosen_face(
-    landmarker: FaceLandmarker, detector: FaceDetector, astronaut: np.ndarray
-) -> None:
+def test_tracker_keeps_the_chosen_face(landmarker: FaceLandmarker, detector: FaceDetector, astronaut: np.ndarray) -> None:
     frame = np.full((400, 800, 3), 90, np.uint8)
     frame[:256, :256] = astronaut[:256, 96:352]
     frame[:, 400:] = np.kron(astronaut[50:250:1, 125:325], np.ones((2, 2, 1), np.uint8))

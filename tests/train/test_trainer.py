@@ -428,6 +428,7 @@ ALL_LOSSES = {
     "loss_identity": 10.0,
     "loss_landmark": 10.0,
     "loss_repose": 1.0,
+    "loss_rotation": 1.0,
     "loss_embedding": 1.0,
     "window": 1.0,
 }

@@ -134,6 +134,24 @@ def test_mixing_takes_the_others_out_of_every_table() -> None:
     assert wrong([mix @ effect, mix @ other]) < 0.5 * wrong([effect, other])
 
 
+def test_what_a_direction_moves_both_ways_alike_is_taken_out_of_both_ways(monkeypatch) -> None:
+    """A brow that rises whether the gaze goes up or down: one vector for both ways could take out neither."""
+    count, brow, gaze = len(NAMES), NAMES.index("brow_raise"), NAMES.index("gaze_y")
+
+    def effects(model, steps, clips, **options) -> torch.Tensor:
+        seen = steps.clone()
+        seen[:, brow] += 0.4 * steps[:, gaze].abs()
+        return seen[None]
+
+    for name in ("picture_effects", "keypoint_effects"):
+        monkeypatch.setattr(f"mmfa.train.calibration.{name}", effects)
+    there, back = calibrate(None, torch.eye(count), None, count=1, quiet=True)
+    for steps in (there, -back):
+        seen = effects(None, steps, None)[0]
+        torch.testing.assert_close(seen, torch.diag(seen.diag()), atol=1e-5, rtol=0)
+    assert float(there[gaze, brow]) < -0.3 and float(back[gaze, brow]) > 0.3
+
+
 def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
     """Two renderings of the shipped model: a smile is seen as a smile, and half a step is less of it."""
     model = from_pretrained("lite")
@@ -195,7 +213,7 @@ def test_a_run_writes_what_loads_and_knows_its_model(config: TrainConfig, tmp_pa
     found = train_vae(run, quiet=True)
     assert found.reconstruction_error > 0
     space = ExpressionSpace.load(folder)
-    assert space.directions.shape == (len(NAMES), 64) and space.vae.params.code == 4
+    assert space.directions.shape == (2, len(NAMES), 64) and space.vae.params.code == 4
     data = expression_data(lite, run, split="train", quiet=True)
     assert len(data.feature) == 32 and data.weight.sum() == pytest.approx(1)
     assert data.weight[data.person == 0].sum() == pytest.approx(0.5)

@@ -114,7 +114,7 @@ def _edit(options: argparse.Namespace) -> None:
     elif options.turntable:
         write_picture(options, _grid(animator, motion, amplitude))
     else:
-        write_picture(options, next(animator.render(motion, amplitude=amplitude)))
+        write_picture(options, next(animator.render(motion, room=True, amplitude=amplitude)))
 
 
 def _grid(animator: Animator, motion: Motion, amplitude: Amplitude | None) -> Array:
@@ -191,6 +191,7 @@ def _driving(animator: Animator, options: argparse.Namespace) -> Motion:
     """The smoothed motion to take from."""
     from ..animate import parse_modes
     from ..smooth import smooth
+
     tracked = animator.motion_from(options.driving, crop=not options.no_crop)
     if tracked.held:
         say(options, f"{tracked.held} driving frames showed no face: the last motion was held there.")

@@ -77,14 +77,10 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) ->
             width, height = picture.size
             if width * height > LARGEST_PIXELS:
                 raise MediaError(
-                    f"{path} is too large: {width} x {height} pixels, "
-                    f"the limit is {LARGEST_PIXELS // 1_000_000} megapixels."
+                    f"{path} is too large: {width} x {height} pixels, the limit is {LARGEST_PIXELS // 1_000_000} megapixels."
                 )
             if min(width, height) < SMALLEST_SIDE:
-                raise MediaError(
-                    f"{path} is too small: {width} x {height} pixels, "
-                    f"at least {SMALLEST_SIDE} a side are needed."
-                )
+                raise MediaError(f"{path} is too small: {width} x {height} pixels, at least {SMALLEST_SIDE} a side are needed.")
             target = _fitted_size(width, height, max_pixels)
             picture.draft(None, target)
             picture.load()
@@ -114,9 +110,7 @@ def write_image(path: str | os.PathLike[str], image: Array, *, note: str | None 
     path = Path(path)
     check_image(image)
     if path.suffix.lower() not in _SAVE_OPTIONS:
-        raise MediaError(
-            f"{path} has an unknown picture suffix; use one of {', '.join(sorted(_SAVE_OPTIONS))}."
-        )
+        raise MediaError(f"{path} has an unknown picture suffix; use one of {', '.join(sorted(_SAVE_OPTIONS))}.")
     picture_format, options = _SAVE_OPTIONS[path.suffix.lower()]
     with atomic_output(path) as temporary:
         Image.fromarray(np.ascontiguousarray(image)).save(

@@ -24,6 +24,8 @@ MOUTH = tuple(range(12, 20))
 """Indices of the keypoints around the inner lips, in order: the outline of what an open mouth shows."""
 LIDS = tuple(tuple(_EYE + start + step for step in (0, 1, 3, 2, 4, 5, 6, 7)) for start in (0, 8))
 """Indices of the keypoints around each eye, in order."""
+SKULL = tuple(range(len(LIPS + EYES + BROWS), len(LIPS + EYES + BROWS + NOSE)))
+"""Indices of the keypoints on the nose, which move with the skull and its upper teeth, whatever the lips do."""
 HAIR = ((0.0, -1.45, 0.45), (-0.75, -1.15, 0.55), (0.75, -1.15, 0.55))
 """Keypoints that no landmark anchors: the hair above the mesh, in the template's frame."""
 COUNT = len(VERTICES) + len(HAIR)

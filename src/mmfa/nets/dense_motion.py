@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import image_grid, polygon_distance, resize_grid, volume_grid, warp
-from .anchors import COUNT, LIDS, MOUTH
+from .anchors import COUNT, LIDS, MOUTH, SKULL
 from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, UpConvBlock, joint_convolution, resize, smooth_step
 from .prior import add_prior
 
@@ -18,9 +18,10 @@ class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
 
     volume: (B,D,h,w,3). The rest is None in the paper's model, which has no 2D skips.
-    image: (B,4h,4w,2), of the head's layer. plate: (B,4h,4w,2), of the background's: nearly the identity, but for a body that
-    follows the head.
+    image: (B,4h,4w,2), of the head's layer; inside the driving mouth that of the upper jaw, whose teeth no lip stretches.
+    plate: (B,4h,4w,2), of the background's: nearly the identity, but for a body that follows the head.
     background: (B,1,4h,4w) in [0,1], how far the background's layer covers the head's.
+    backdrop: (B,1,4h,4w) in [0,1], where that layer is sure and no body can be: beside and above the head.
     occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip.
     hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
     openings: (B,4,2h,2w), signed distances to outlines, positive inside: of the mouth and the eyes in the driving position,
@@ -34,6 +35,7 @@ class DenseFlow:
     hint: Tensor | None
     plate: Tensor | None = None
     background: Tensor | None = None
+    backdrop: Tensor | None = None
     openings: Tensor | None = None
 
 
@@ -116,7 +118,10 @@ class LiteDenseMotion(nn.Module):
             residual = 0.05 * torch.tanh(learned[:, count : count + 2])
             image_flow = (image_flow + residual).permute(0, 2, 3, 1)
             body = _body_flow(flat, learned[:, count + 2], source=source[..., :2], driving=driving[..., :2])
-            openings = _openings(image_flow, source=source, driving=driving)
+            background = smooth_step(still.unflatten(2, (rows, columns)), 0.3, 0.7)
+            sure = (2 * background.detach() - 1).clamp_min(0)
+            teeth = _teeth_flow(flat, offsets, driving=driving, jacobian=jacobian)
+            image_flow, openings = _open(image_flow, teeth, source=source, driving=driving)
         return DenseFlow(
             volume=volume_flow.unflatten(2, (depth, height, width)).permute(0, 2, 3, 4, 1),
             image=image_flow,
@@ -124,7 +129,8 @@ class LiteDenseMotion(nn.Module):
             skip_occlusion=fine[:, count + 3 :].sigmoid(),
             hint=z,
             plate=flat + residual.permute(0, 2, 3, 1) + body,
-            background=smooth_step(still.unflatten(2, (rows, columns)), 0.3, 0.7),
+            background=background,
+            backdrop=sure * (1 - _below_chin(flat, driving, softness=0.03))[:, None],
             openings=openings,
         )
 
@@ -151,22 +157,47 @@ def _body_flow(grid: Tensor, logits: Tensor, *, source: Tensor, driving: Tensor)
 
     Keypoints (B,K,2). Before it has learnt, the share is a quarter below the head and nothing above the chin.
     """
-    chin = driving[..., 1].amax(1)[:, None, None]
-    below = ((grid[..., 1] - chin) / 0.06).sigmoid()
-    share = (4 * logits + 5 * below - 6).sigmoid()
+    share = (4 * logits + 5 * _below_chin(grid, driving, softness=0.06) - 6).sigmoid()
     return share[..., None] * (source - driving).mean(1)[:, None, None]
 
 
-@torch.no_grad()
-def _openings(image_flow: Tensor, *, source: Tensor, driving: Tensor) -> Tensor:
-    """`DenseFlow.openings` (B,4,h/2,w/2) of a flow (B,h,w,2); no gradient: outlines say where, not which way to move."""
+def _below_chin(grid: Tensor, keypoints: Tensor, *, softness: float) -> Tensor:
+    """Whether places of a grid (H,W,2) lie below all keypoints (B,K,2 or 3): (B,H,W) in (0,1), a half at the lowest."""
+    chin = keypoints[..., 1].amax(1)[:, None, None]
+    return ((grid[..., 1] - chin) / softness).sigmoid()
+
+
+def _teeth_flow(grid: Tensor, offsets: Tensor, *, driving: Tensor, jacobian: Tensor) -> Tensor:
+    """Where (B,H,W,2) places of a grid (H,W,2) come from if they belong to the upper jaw, as deep as the inner lips.
+
+    The jaw moves as the skull does: by the nose's offsets among (B,K,3).
+    """
+    depth = driving[:, list(MOUTH), 2].mean(1, keepdim=True)
+    shift = offsets[:, list(SKULL), :2].mean(1) + depth * jacobian[:, :2, 2]
+    return (grid.flatten(0, 1) @ jacobian[:, :2, :2].transpose(1, 2) + shift[:, None]).unflatten(1, grid.shape[:2])
+
+
+def _open(image_flow: Tensor, teeth: Tensor, *, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
+    """`DenseFlow.image` and `.openings` (B,4,h/2,w/2) of the flows (B,h,w,2) of the face and of the upper jaw.
+
+    No gradient for outlines: they say where, not which way to move.
+    """
     height, width = image_flow.shape[1] // 2, image_flow.shape[2] // 2
-    there = resize_grid(image_flow, height, width)
-    here = image_grid(height, width, device=there.device).expand_as(there)
-    places, keypoints = torch.cat([here, there]).flatten(1, 2), torch.cat([driving, source])[..., :2]
-    mouth, *eyes = (polygon_distance(places, keypoints[:, list(outline)]) for outline in (MOUTH, *LIDS))
-    distances = torch.stack([mouth, torch.maximum(*eyes)], 1).unflatten(2, (height, width))
-    return torch.cat(distances.chunk(2), 1)
+    with torch.no_grad():
+        flat = image_grid(height, width, device=image_flow.device)
+        here = _distances(flat.expand(len(driving), -1, -1, -1), driving)
+        inside = (resize(here[:, :1], (2 * height, 2 * width)) * 2 * width).sigmoid()  # soft over half a pixel of the flow
+    image_flow = torch.lerp(image_flow, teeth, inside[:, 0, ..., None])
+    with torch.no_grad():
+        there = _distances(resize_grid(image_flow, height, width), source)
+    return image_flow, torch.cat([here, there], 1)
+
+
+def _distances(places: Tensor, keypoints: Tensor) -> Tensor:
+    """Signed distances (B,2,h,w) of places (B,h,w,2) to the outlines of the mouth and of the nearer eye, positive inside."""
+    points = places.flatten(1, 2)
+    mouth, *eyes = (polygon_distance(points, keypoints[:, list(outline), :2]) for outline in (MOUTH, *LIDS))
+    return torch.stack([mouth, torch.maximum(*eyes)], 1).unflatten(2, places.shape[1:3])
 
 
 def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:
@@ -235,7 +266,8 @@ class DenseMotion(nn.Module):
             volume=(masks[..., None] * flows).sum(1),
             image=None,
             occlusion=self.occlusion(x.flatten(1, 2)).float().sigmoid(),
-            skip_occlusion=None, hint=None,
+            skip_occlusion=None,
+            hint=None,
         )
 
 

@@ -31,7 +31,8 @@ class LiteGenerator(nn.Module):
     At every resolution the image is a learned blend of the warped photo, which carries skin and hair, and of generated
     colour, which fills what the photo never showed (teeth, lids, disocclusions). Where the driving mouth or eye is open and
     the photo's is not, the photo is kept less from the start, whatever the blend would like: stretched lips are no teeth, and a
-    colour that is never shown is never learned.
+    colour that is never shown is never learned. Beside and above the head the photo's background is all there is: a generated
+    colour could only be a rim of hair that might have been there.
     """
 
     def __init__(self, params: LiteGeneratorParams) -> None:
@@ -63,10 +64,8 @@ class LiteGenerator(nn.Module):
         """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
         assert flow.image is not None and flow.skip_occlusion is not None and flow.hint is not None
         assert flow.plate is not None and flow.background is not None and features.plate is not None
-        assert flow.openings is not None
-        # The volume is the head's: beside it, it would show where the head's rim was.
-        head = 1 - resize(flow.background, (flow.occlusion.shape[-2], flow.occlusion.shape[-1])).detach()
-        x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion * head)
+        assert flow.openings is not None and flow.backdrop is not None
+        x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
         layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background], 1)
         images: list[Tensor] = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
@@ -83,6 +82,7 @@ class LiteGenerator(nn.Module):
             x = merge(stack_maps(x, skip.to(x.dtype)))
             y = output(x).float()
             keep = y[:, 3:].sigmoid() * (1 - fresh.sum(1, keepdim=True)).clamp_min(0)
+            keep = torch.lerp(keep, torch.ones_like(keep), resize(flow.backdrop, size))
             images.append(torch.lerp(y.sigmoid()[:, :3], photo, keep))
             if level:
                 x = stack_maps(x, images[-1], keep)
@@ -127,9 +127,7 @@ class MultiScaleGenerator(nn.Module):
         super().__init__()
         self.params = params
         width = params.stages[0]
-        self.bottom = nn.Sequential(
-            ConvBlock(params.volume_channels * params.depth, width), nn.Conv2d(width, width, 1)
-        )
+        self.bottom = nn.Sequential(ConvBlock(params.volume_channels * params.depth, width), nn.Conv2d(width, width, 1))
         self.residuals = nn.ModuleList(
             nn.Sequential(*(PreActivationBlock(stage) for _ in range(count)))
             for stage, count in zip(params.stages, params.blocks, strict=True)

@@ -99,9 +99,7 @@ class LiteParams:
     canonical: MeshCanonicalParams = field(default_factory=MeshCanonicalParams)
     affine: MeshAffineParams = field(default_factory=MeshAffineParams)
     expression_encoder: MeshExpressionEncoderParams = field(default_factory=MeshExpressionEncoderParams)
-    expression_decoder: ExpressionDecoderParams = field(
-        default_factory=lambda: ExpressionDecoderParams(keypoints=COUNT)
-    )
+    expression_decoder: ExpressionDecoderParams = field(default_factory=lambda: ExpressionDecoderParams(keypoints=COUNT))
     dense_motion: LiteDenseMotionParams = field(default_factory=LiteDenseMotionParams)
     generator: LiteGeneratorParams = field(default_factory=LiteGeneratorParams)
 
@@ -182,9 +180,7 @@ class MMFA(nn.Module):
         features = self.appearance(image)
         with torch.no_grad(), evaluating(self.dense_motion):
             still = torch.eye(3, device=image.device).expand(len(image), 3, 3)
-            flow = self.dense_motion(
-                features.volume, source=keypoints, driving=keypoints, jacobian=still, scale=motion.scale
-            )
+            flow = self.dense_motion(features.volume, source=keypoints, driving=keypoints, jacobian=still, scale=motion.scale)
             plate = background_plate(image, flow.background)
         return replace(features, plate=plate, plate_skips=self.appearance(plate).skips)
 

@@ -32,9 +32,7 @@ def tiny() -> LiteParams:
         size=64,
         appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
         dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
-        generator=LiteGeneratorParams(
-            volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1, hint=8
-        ),
+        generator=LiteGeneratorParams(volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1, hint=8),
     )
 
 
@@ -52,8 +50,6 @@ def tiny_paper() -> PaperParams:
         affine=AffineParams(widths=(16, 32), blocks=(1, 1)),
         expression_encoder=ExpressionEncoderParams(features=8, widths=(16, 32), blocks=(1, 1)),
         expression_decoder=ExpressionDecoderParams(features=8, keypoints=5, hidden=(16,)),
-        dense_motion=DenseMotionParams(
-            keypoints=5, volume_channels=4, compressed=2, depth=4, widths=(8, 16), narrowest=4
-        ),
+        dense_motion=DenseMotionParams(keypoints=5, volume_channels=4, compressed=2, depth=4, widths=(8, 16), narrowest=4),
         generator=GeneratorParams(volume_channels=4, depth=4, stages=(16, 8, 4)),
     )

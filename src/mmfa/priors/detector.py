@@ -80,9 +80,7 @@ class FaceDetector(nn.Module):
         scores = logits.squeeze(-1).clamp(-100, 100).sigmoid()
         points = raw.reshape(len(windows), -1, 8, 2) / INPUT_SIZE
         centre, extent = points[:, :, :1] + self.anchors[:, None], points[:, :, 1:2]
-        unit = torch.cat(
-            [centre - extent / 2, centre + extent / 2, points[:, :, 2:] + self.anchors[:, None]], 2
-        )
+        unit = torch.cat([centre - extent / 2, centre + extent / 2, points[:, :, 2:] + self.anchors[:, None]], 2)
         frame = unit.new_tensor(windows)[:, None, None]
         pixels = (unit - 0.5) * frame[..., 2:] + frame[..., :2]
         return torch.cat([scores[..., None], pixels.flatten(2)], -1)[scores > threshold].cpu()

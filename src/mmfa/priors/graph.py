@@ -64,9 +64,7 @@ class GraphNet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             raise ValueError(f"images must be (B, *{self.input_shape}), got {tuple(images.shape)}")
-        values = {
-            self._input: images.contiguous(memory_format=torch.channels_last)
-        }  # a quarter faster on CPU
+        values = {self._input: images.contiguous(memory_format=torch.channels_last)}  # a quarter faster on CPU
         for node, release in zip(self.nodes, self._release, strict=True):
             arguments = [values[index] for index in node["in"]]
             values[node["out"]] = _OPERATIONS[node["op"]](node, self._buffers, *arguments)
@@ -85,9 +83,7 @@ def _conv(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
     padding = (top, left)
     if (left, top) != (right, bottom):
         x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
-    return F.conv2d(
-        x, buffers[node["weight"]], buffers[node["bias"]], node["stride"], padding, 1, node["groups"]
-    )
+    return F.conv2d(x, buffers[node["weight"]], buffers[node["bias"]], node["stride"], padding, 1, node["groups"])
 
 
 def _prelu(node: Node, buffers: Buffers, x: Tensor) -> Tensor:

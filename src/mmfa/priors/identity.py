@@ -59,14 +59,10 @@ class IdentityNet(nn.Module):
                     channels = width
             blocks.append(_Residual(arrays, 256, 256, down=True))
             self.blocks = nn.Sequential(*blocks)
-            self.register_buffer(
-                "head", torch.from_numpy(next(arrays).reshape(256, 128).copy()), persistent=False
-            )
+            self.register_buffer("head", torch.from_numpy(next(arrays).reshape(256, 128).copy()), persistent=False)
         except (OSError, StopIteration, ValueError) as error:
             raise ModelError(f"{file} does not hold the dlib network of {PACKAGE}: {error}") from error
-        self.register_buffer(
-            "mean", torch.tensor([122.782, 117.001, 104.298])[:, None, None], persistent=False
-        )
+        self.register_buffer("mean", torch.tensor([122.782, 117.001, 104.298])[:, None, None], persistent=False)
         self.register_buffer("chip_points", torch.tensor(CHIP_POINTS), persistent=False)
 
     def forward(self, chips: Tensor) -> Tensor:
@@ -120,9 +116,7 @@ class _Conv(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(
-        self, arrays: Iterator[np.ndarray], inputs: int, outputs: int, kernel: int, stride: int
-    ) -> None:
+    def __init__(self, arrays: Iterator[np.ndarray], inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__()
         raw, affine = (torch.from_numpy(next(arrays).copy()) for _ in range(2))
         count = outputs * inputs * kernel * kernel
@@ -174,11 +168,7 @@ def _arrays(data: bytes) -> Iterator[np.ndarray]:
         if sizes and 32 <= count < 10_000_000 and start + 4 * count <= len(data):
             array = np.frombuffer(data, "<f4", count, start)
             # The marker also occurs by chance: real weights are finite, moderate and mostly not zero.
-            if (
-                np.isfinite(array).all()
-                and np.abs(array).max() < 1e4
-                and (np.abs(array) > 1e-12).mean() > 0.3
-            ):
+            if np.isfinite(array).all() and np.abs(array).max() < 1e4 and (np.abs(array) > 1e-12).mean() > 0.3:
                 yield array
                 at = data.find(b"\x01\x02", start + 4 * count)
                 continue

@@ -97,9 +97,7 @@ class FaceLandmarker(nn.Module):
 
     landmarks = forward
 
-    def _assemble(
-        self, mesh: Tensor, lips: Tensor, eye: Tensor, other_eye: Tensor, *irises: Tensor
-    ) -> Tensor:
+    def _assemble(self, mesh: Tensor, lips: Tensor, eye: Tensor, other_eye: Tensor, *irises: Tensor) -> Tensor:
         """Put the refined lips and eyes in place; append the irises at the mean depth of their eye."""
         xy, z = mesh[..., :2], mesh[..., 2]
         count = len(mesh)
@@ -118,9 +116,7 @@ class FaceTracker:
     region comes from the previous frame's landmarks, and after a loss from the detection nearest to them.
     """
 
-    def __init__(
-        self, face: int = 0, *, landmarker: FaceLandmarker | None = None, detector: FaceDetector | None = None
-    ) -> None:
+    def __init__(self, face: int = 0, *, landmarker: FaceLandmarker | None = None, detector: FaceDetector | None = None) -> None:
         self.face = face
         self.landmarker = landmarker or FaceLandmarker()
         self.detector = detector or FaceDetector()
@@ -152,9 +148,7 @@ class FaceTracker:
         if self._roi is None:
             found = self.detector.detect(picture, at_least=self.face + 1)
             if found and len(found) <= self.face:
-                raise FaceError(
-                    f"face {self.face} asked for, but only {len(found)} found; faces count from 0"
-                )
+                raise FaceError(f"face {self.face} asked for, but only {len(found)} found; faces count from 0")
             return found[self.face] if found else None
         centre = self._roi[:2]
         found = self.detector.detect(picture)
@@ -183,7 +177,5 @@ def detect_single(
     """Landmarks of the `face`-th largest face in a photograph (H, W, 3) uint8; `FaceError` if not there."""
     tracked = FaceTracker(face, landmarker=landmarker, detector=detector).track(image)
     if tracked is None:
-        raise FaceError(
-            "no face found; use a sharper or closer picture in which the face looks at the camera"
-        )
+        raise FaceError("no face found; use a sharper or closer picture in which the face looks at the camera")
     return tracked

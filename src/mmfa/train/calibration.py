@@ -23,16 +23,19 @@ from .directions import BOTH_WAYS, weighted_spread, within_person
 def calibrate(model: MMFA, directions: Tensor, clips: ClipDataset, *, count: int, seed: int = 0, quiet: bool = False) -> Tensor:
     """Directions (7,N) mixed so that each moves the other measures least, on keypoints and in pictures; see `mixed`.
 
-    `count` frames are rendered, people evenly. Raises ConfigError when no face is found in any, or when a direction doesn't
-    move its own measure in pictures: then the model can't be steered yet, and `pictures: 0` leaves the directions as they are.
+    Returns (2,7,N): forwards and, mixed on their own, backwards. A brow that rises with the gaze's way up and with its way down
+    is in no single direction. `count` frames are rendered, people evenly. Raises ConfigError when no face is found in any, or
+    when a direction doesn't move its own measure in pictures: then the model can't be steered yet, and `pictures: 0` leaves the
+    directions as they are.
     """
     steps = torch.cat([directions, -directions[BOTH_WAYS]])
-    in_pictures = _both_ways(picture_effects(model, steps, clips, count=count, seed=seed, quiet=quiet))
-    on_keypoints = _both_ways(keypoint_effects(model, steps, clips, count=20 * count, seed=seed))
-    weak = [name for name, own in zip(NAMES, in_pictures.diag(), strict=True) if not own > 0.05]
+    in_pictures = _there_and_back(picture_effects(model, steps, clips, count=count, seed=seed, quiet=quiet))
+    on_keypoints = _there_and_back(keypoint_effects(model, steps, clips, count=20 * count, seed=seed))
+    weakest = torch.minimum(*(effect.diag() for effect in in_pictures))
+    weak = [name for name, own in zip(NAMES, weakest, strict=True) if not own > 0.05]
     if weak:
         raise ConfigError(f"In pictures of this model {', '.join(weak)} doesn't move; train it longer, or set pictures: 0.")
-    return mixed(directions, in_pictures, on_keypoints)
+    return torch.stack([mixed(directions, *effects) for effects in zip(in_pictures, on_keypoints, strict=True)])
 
 
 def mixed(directions: Tensor, *effects: Tensor) -> Tensor:
@@ -125,9 +128,10 @@ def _in_pictures(model: MMFA, steps: Tensor, clip: Clip, index: int, *, tracker:
     return values[1:] - values[0]
 
 
-def _both_ways(effects: Tensor) -> Tensor:
-    """Mean effects (7,7) from those (n,7 + ways back,7) of the directions and of walking some of them backwards."""
+def _there_and_back(effects: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean effects (7,7) of the directions, and of those walked backwards with the sign turned, from all (n,7 + ways back,7).
+
+    What isn't meant to be walked backwards gets the effects of the way there.
+    """
     there, back = effects.mean(0).split([len(NAMES), len(BOTH_WAYS)])
-    mean = there.clone()
-    mean[BOTH_WAYS] = (there[BOTH_WAYS] - back) / 2
-    return mean
+    return there, there.index_copy(0, torch.tensor(BOTH_WAYS), -back)

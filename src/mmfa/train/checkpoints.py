@@ -33,13 +33,18 @@ def save(checkpoint: Checkpoint, folder: Path, *, keep: int) -> Path:
     """Write ``step_000123.safetensors``, then delete all but the newest `keep`. Raises MediaError when the disk is full."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step_{checkpoint.step:07d}.safetensors"
+    write(checkpoint, path)
+    for old in newest_first(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    """One file, whole or not at all. Raises MediaError when the disk is full."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()}
     metadata = {"format": FORMAT, "step": str(checkpoint.step), "seconds": repr(checkpoint.seconds)}
     with atomic_output(path) as temporary:
         save_file(tensors, str(temporary), metadata=metadata)
-    for old in newest_first(folder)[keep:]:
-        old.unlink(missing_ok=True)
-    return path
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -58,6 +63,20 @@ def read(path: Path) -> Checkpoint:
         raise ValueError(str(error).splitlines()[0][:200]) from error
 
 
+def lean(checkpoint: Checkpoint) -> Checkpoint:
+    """What a run needs beside its averaged weights to go on, a seventh of a checkpoint: for a repository.
+
+    The discriminator in fp16 and the optimisers' second moments in bf16. First moments are left out: at Adam's beta of 0.5
+    they are new again within a few steps.
+    """
+    kept = {f"discriminator.{key}": value.half() for key, value in checkpoint.part("discriminator").items()}
+    for name in ("optimizer", "judge_optimizer"):
+        for key, value in checkpoint.part(name).items():
+            if not key.endswith(".exp_avg"):
+                kept[f"{name}.{key}"] = value.bfloat16() if key.endswith(".exp_avg_sq") else value
+    return Checkpoint(kept, checkpoint.step, checkpoint.seconds)
+
+
 def pack_optimizer(name: str, state: dict[str, Any]) -> dict[str, Tensor]:
     """The moments of an optimiser's `state_dict` as named tensors."""
     entries = state["state"].items()
@@ -65,9 +84,11 @@ def pack_optimizer(name: str, state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def unpack_optimizer(tensors: dict[str, Tensor], state: dict[str, Any]) -> dict[str, Any]:
-    """The inverse: `state` with the moments of `tensors` (names without the prefix)."""
+    """The inverse: `state` with the moments of `tensors` (names without the prefix); first moments that are missing are 0."""
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)
         moments.setdefault(int(index), {})[name] = value
+    for entry in moments.values():
+        entry.setdefault("exp_avg", torch.zeros_like(entry["exp_avg_sq"]))
     return {**state, "state": moments}

@@ -47,6 +47,7 @@ class TrainConfig:
     model: str = "lite"
     composition: str = ""
     init: str = ""
+    state: str = ""
     freeze: tuple[str, ...] = ()
     unfreeze_at: int = 0
     freeze_norms: bool = False
@@ -89,6 +90,7 @@ class TrainConfig:
     loss_identity: float = 2.0
     loss_landmark: float = 0.0
     loss_repose: float = 0.0
+    loss_rotation: float = 0.0
     loss_embedding: float = 0.0
     loss_canonical: float = 5.0
     loss_keypoint: float = 10.0

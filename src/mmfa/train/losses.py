@@ -16,6 +16,7 @@ from ..geometry import invert_affine, transform_points
 from ..nets.anchors import FINE, VERTICES
 from ..nets.discriminator import Judgement
 from ..priors.groups import LOSS_GROUPS
+from ..priors.pose import head_pose
 
 Backbone = Callable[[Tensor], Sequence[Tensor]]
 """Images (B,3,H,W) in [0,1] -> feature maps; see `mmfa.priors.perceptual.backbone`."""
@@ -170,6 +171,18 @@ def landmark_loss(
     difference = (points[..., :2].float() - wanted.detach()[..., :2].float()).abs()
     parts = [w * difference[:, list(group)].mean((1, 2)) for w, group in zip(weights, LOSS_GROUPS, strict=True)]
     each = torch.stack(parts).sum(0)
+    return torch.where(score.detach() >= threshold, each, torch.zeros_like(each)).mean()
+
+
+def rotation_loss(points: Tensor, wanted: Tensor, score: Tensor, *, threshold: float = 0.5) -> Tensor:
+    """The head pose of landmarks (B,478,3) of the generated image against rotations (B,3,3): chordal distance over sqrt 2.
+
+    Not the paper's. Radians, for small angles. All three coordinates count: what turns a face most for a landmark network is
+    how deep it takes its points to be. `score` (B,): gate as in `landmark_loss`, and no gradient to it or to `wanted`.
+    """
+    with torch.autocast(points.device.type, enabled=False):
+        difference = head_pose(points.float()).rotation - wanted.detach().float()
+        each = (difference.square().sum((1, 2)) / 2 + 1e-14).sqrt()
     return torch.where(score.detach() >= threshold, each, torch.zeros_like(each)).mean()
 
 

@@ -68,7 +68,8 @@ class Objective(nn.Module):
         """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here."""
         config, target, count = self.config, batch.driving.image, len(batch)
         source, motion = self.model.source(batch.source), self.model.motion(batch.driving)
-        if config.loss_repose:
+        turned = bool(config.loss_repose or config.loss_rotation)
+        if turned:
             posed, wanted = self._posed(batch, motion)
             again = torch.arange(count + len(posed), device=target.device) % count
             source, motion = source[again], Motion.concatenate([motion, posed])
@@ -89,9 +90,13 @@ class Objective(nn.Module):
         if config.loss_landmark:
             with torch.no_grad(), _exact(target):
                 seen = self._detect(grey(target), batch.landmarks).points
-            values["landmark"] = self._landmark(shown[:count], near=batch.landmarks, wanted=seen)
-        if config.loss_repose:
-            values["repose"] = self._landmark(shown[count:], near=wanted, wanted=wanted)
+            values["landmark"] = self._landmark(self._find(shown[:count], near=batch.landmarks), seen)
+        if turned:
+            found = self._find(shown[count:], near=wanted)
+            if config.loss_repose:
+                values["repose"] = self._landmark(found, wanted)
+            if config.loss_rotation:
+                values["rotation"] = losses.rotation_loss(found.points, posed.rotation, found.score)
         if self.priors.identity is not None:
             values["embedding"] = self._embedding(output, batch, self.priors.identity)
         if discriminator is not None:
@@ -157,16 +162,18 @@ class Objective(nn.Module):
         whole = losses.perceptual_loss(pool(images[-1], 2), pool(target, 2), self.priors.perceptual)
         return (whole + losses.perceptual_loss(fake, real, self.priors.perceptual)) / 2
 
-    def _landmark(self, output: Tensor, *, near: Tensor, wanted: Tensor) -> Tensor:
-        """L_ldmk (eq. 9) against the landmarks `wanted`, looked for in the region that the landmarks `near` span.
+    def _find(self, output: Tensor, *, near: Tensor) -> Landmarks:
+        """Landmarks of the output, looked for in the region that the landmarks `near` span.
 
         In grey: the landmark network reads a mouth as open most readily when its inside is green, and a generator learns that.
         """
-        config = self.config
         with _exact(output):
-            found = self._detect(grey(output.float()), near)
-            weights = (config.landmark_lips, config.landmark_eyes, config.landmark_rest)
-            return losses.landmark_loss(found.points, wanted, found.score, weights=weights)
+            return self._detect(grey(output.float()), near)
+
+    def _landmark(self, found: Landmarks, wanted: Tensor) -> Tensor:
+        """L_ldmk (eq. 9) against the landmarks `wanted`, with the config's weights."""
+        weights = (self.config.landmark_lips, self.config.landmark_eyes, self.config.landmark_rest)
+        return losses.landmark_loss(found.points, wanted, found.score, weights=weights)
 
     def _posed(self, batch: Batch, motion: Motion) -> tuple[Motion, Tensor]:
         """Some of the driving motions in poses that no frame shows, and the landmarks (n,478,3) to be found then.

@@ -107,9 +107,8 @@ class Trainer:
 
     def run(self, *, until: int | None = None) -> None:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
-        fresh = not self.config.init or self.config.anchor_again
-        if not self.resume() and fresh and self.config.anchor_steps and not self.model.needs_pixels:
-            self._anchor_stage()
+        if not self.resume():
+            self._start()
         last = self.config.steps if until is None else min(until, self.config.steps)
         started, clock, first = time.time(), self.clock, self.step
         stop = _StopSignals()
@@ -156,9 +155,7 @@ class Trainer:
             steps=config.steps,
             batch=config.batch,
             candidates=config.candidates,
-            augmentation=Augmentation(
-                **{field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)}
-            ),
+            augmentation=Augmentation(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)}),
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
         )
@@ -170,6 +167,14 @@ class Trainer:
             tqdm.write(f"{len(batches.skipped)} clips could not be read, {sum(batches.skipped.values())} pairs were replaced.")
 
     # -- the two stages -------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """What comes before the first step of a run that has no checkpoint yet."""
+        config = self.config
+        if config.state:
+            self._adopt(Path(config.state))
+        if config.anchor_steps and not self.model.needs_pixels and (not config.init or config.anchor_again):
+            self._anchor_stage()
 
     def _anchor_stage(self) -> None:
         """Stage 0: only the motion networks, against landmarks, with no image: the keypoints wake up in a minute.
@@ -325,6 +330,28 @@ class Trainer:
             optimizer = getattr(self, name)
             optimizer.load_state_dict(checkpoints.unpack_optimizer(checkpoint.part(name), optimizer.state_dict()))
         self.step, self.clock = checkpoint.step, checkpoint.seconds
+
+    def _adopt(self, path: Path) -> None:
+        """Discriminator and optimisers of another run, from a checkpoint or what `checkpoints.lean` left of it.
+
+        Raises ConfigError when the file can't be read or is of another model.
+        """
+        try:
+            checkpoint = checkpoints.read(path)
+            moments = {}
+            for name in ("optimizer", "judge_optimizer"):
+                optimizer = getattr(self, name)
+                parameters = [p for group in optimizer.param_groups for p in group["params"]]
+                moments[name] = checkpoints.unpack_optimizer(checkpoint.part(name), optimizer.state_dict())
+                for index, entry in moments[name]["state"].items():
+                    if entry["exp_avg_sq"].shape != parameters[index].shape:
+                        raise ValueError(f"the moments of {name} do not fit")
+            self.discriminator.load_state_dict(checkpoint.part("discriminator"))
+        except (ValueError, RuntimeError, KeyError, IndexError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ConfigError(f"state: {path} is damaged or of another model ({reason}).") from error
+        for name, state in moments.items():
+            getattr(self, name).load_state_dict(state)
 
     def sample(self) -> None:
         """The sheet of samples of the EMA, as a PNG and on the board."""
