@@ -44,7 +44,7 @@ class VAEConfig:
     loss_reconstruction: float = 1.0
     loss_kl: float = 0.05
     loss_adversarial: float = 1.0
-    pictures: int = 80
+    pictures: int = 240
     threads: int = 1
     seed: int = 0
 
