@@ -108,10 +108,10 @@ def main() -> None:
     detector = FaceDetector()
     found: dict[str, dict[str, Sums | None]] = {}
     for name, clips in tqdm(people.items(), unit="person"):
-        angles = [torch.stack(matrix_to_euler(head_pose(clip.landmarks).rotation)[:2], 1) for clip in clips]
         frames = [(clip, index) for clip in clips for index in range(0, len(clip.landmarks), options.every)]
         pictures = np.stack([to_uint8(clip.images([index], size=size))[0] for clip, index in frames])
-        seen = torch.stack([dict(zip(map(id, clips), angles, strict=True))[id(clip)][index] for clip, index in frames])
+        landmarks = torch.stack([clip.landmarks[index] for clip, index in frames])
+        seen = torch.stack(matrix_to_euler(head_pose(landmarks).rotation)[:2], 1)
         clip, index = frames[int(seen.abs().sum(1).argmin())]
         face = face_of(clip.images([index], size=size), clip.landmarks[[index]])
         found[name] = {"real": real(detector, pictures, seen)}

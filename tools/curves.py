@@ -1,6 +1,6 @@
 """The curves of a training run as one SVG, a panel a loss, each a running mean.
 
-python tools/curves.py runs/lite-256/log.jsonl -o docs/curves.svg [--window 15]
+`python tools/curves.py runs/lite-256/log.jsonl -o docs/curves.svg [--window 15]`
 """
 
 from __future__ import annotations

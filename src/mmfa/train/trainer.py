@@ -349,7 +349,9 @@ class Trainer:
             self.discriminator.load_state_dict(checkpoint.part("discriminator"))
         except (ValueError, RuntimeError, KeyError, IndexError) as error:
             reason = str(error).splitlines()[0][:200]
-            raise ConfigError(f"state: {path} is damaged or of another model ({reason}).") from error
+            raise ConfigError(
+                f"state: {path} is damaged or of another model ({reason}); without the key a run starts with new ones."
+            ) from error
         for name, state in moments.items():
             getattr(self, name).load_state_dict(state)
 
