@@ -31,6 +31,9 @@ SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {
 """Sizes that can be built by name."""
 _KINDS: dict[str, type[LiteParams] | type[PaperParams]] = {"lite": LiteParams, "paper": PaperParams}
 
+_RETIRED = {"part_width"}
+"""Parameters of models of mmfa 0.4 that mean nothing any more; such a model still loads."""
+
 
 def build(name: str) -> MMFA:
     """An untrained model of a named size. Raises ModelError for an unknown name."""
@@ -99,6 +102,8 @@ def _read_params(kind: type, values: dict[str, Any]) -> Any:
     hints = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
+        if key in _RETIRED:
+            continue
         hint = hints[key]
         if dataclasses.is_dataclass(hint) and not isinstance(hint, types.GenericAlias):
             arguments[key] = _read_params(typing.cast(type, hint), value)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mmfa.geometry import image_grid, volume_grid, warp
-from mmfa.nets.anchors import COUNT, MOUTH
+from mmfa.nets.anchors import BROW_SIDES, COUNT, IRISES, LOWER_LIDS, MOUTH, OVAL, UPPER_LIDS
 from mmfa.nets.dense_motion import DenseMotion, LiteDenseMotion
 from mmfa.nets.sizes import tiny, tiny_paper
 
@@ -99,6 +99,86 @@ def test_teeth_move_with_the_skull_however_far_the_lips_part():
     _, flow = _flow(network, source=_mouth(0.15), driving=moved)
     inside = ((grid[..., 0] - 0.1).abs() < 0.08) & (grid[..., 1].abs() < 0.13)
     torch.testing.assert_close(flow.image[0][inside], grid[inside] - torch.tensor([0.1, 0.0]), atol=1e-3, rtol=0)
+
+
+def _head(gap=0.2, *, look=0.0):
+    """Keypoints of a face in the middle of the picture: eyes 0.3 wide and `gap` high, irises moved by `look` to the right."""
+    keypoints = torch.zeros(1, COUNT, 3)
+    angle = torch.linspace(-torch.pi / 2, 3 * torch.pi / 2, len(OVAL) + 1)[:-1]
+    keypoints[0, list(OVAL), :2] = torch.stack([0.7 * angle.cos(), 0.8 * angle.sin()], 1)
+    keypoints[0, list(MOUTH), 1] = 0.4
+    for eye, (upper, lower, iris, brow) in enumerate(zip(UPPER_LIDS, LOWER_LIDS, IRISES, BROW_SIDES, strict=True)):
+        middle = 0.6 * eye - 0.3
+        for lid, height in ((upper, -gap / 2), (lower, gap / 2)):
+            keypoints[0, list(lid), 0] = middle + torch.linspace(-0.15, 0.15, 5)
+            keypoints[0, list(lid[1:-1]), 1] = height
+        keypoints[0, iris, 0] = middle + look
+        keypoints[0, list(brow), 0] = middle + torch.linspace(-0.15, 0.15, 3)
+        keypoints[0, list(brow), 1] = -0.35
+    return keypoints
+
+
+def _rows(flow, x):
+    """Where (64,) the column of a flow (1,64,64,2) at x takes its rows from."""
+    return flow[0, :, round((x + 1) / 2 * 63), 1]
+
+
+def test_a_lid_that_closes_covers_the_eye_with_skin():
+    """No place outside the shut eyes shows what was between the lids, and the skin keeps its order."""
+    network = _network("lite")
+    source, shut = _head(0.2), _head(0.0)
+    _, flow = _flow(network, source=source, driving=shut)
+    grid = image_grid(64, 64)[:, 0, 1]
+    for middle in (-0.3, 0.3):
+        rows = _rows(flow.image, middle)
+        above = (grid < -0.03) & (grid > -0.2)
+        assert float(rows[above].max()) < -0.1 + 0.02, "from above the photo's upper lid"
+        assert float(rows[(grid > 0.03) & (grid < 0.2)].min()) > 0.1 - 0.02, "from below its lower lid"
+        assert bool((rows[(grid > -0.3) & (grid < 0.3)].diff() > 0).all())
+
+
+def test_an_eye_that_opens_shows_more_of_the_ball_and_moves_none_of_it():
+    network = _network("lite")
+    _, flow = _flow(network, source=_head(0.1), driving=_head(0.2))
+    grid = image_grid(64, 64)
+    inside = ((grid[..., 0].abs() - 0.3).abs() < 0.08) & (grid[..., 1].abs() < 0.06)
+    torch.testing.assert_close(flow.image[0][inside], grid[inside], atol=1e-2, rtol=0)
+
+
+def test_the_ball_turns_with_its_iris_and_is_fixed_at_the_corners():
+    network = _network("lite")
+    _, flow = _flow(network, source=_head(), driving=_head(look=0.05))
+    row = flow.image[0, 32, :, 0] - image_grid(64, 64)[32, :, 0]
+    for middle in (-0.3, 0.3):
+        places = [round((middle + x + 1) / 2 * 63) for x in (0.05, -0.14, 0.15)]
+        assert abs(float(row[places[0]]) + 0.05) < 2e-3
+        assert all(abs(float(row[place])) < 0.015 for place in places[1:])
+
+
+def test_the_skin_of_an_eye_turned_on_its_side_stretches_the_same_way():
+    """In-plane the flow turns with the head."""
+    network = _network("lite")
+    turn = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    network.log_width.data.fill_(-2.0)
+    _, upright = _flow(network, source=_head(0.2), driving=_head(0.04))
+    _, turned = _flow(network, source=_head(0.2) @ turn, driving=_head(0.04) @ turn)
+    grid = image_grid(64, 64)
+    eyes = ((grid[..., 0].abs() - 0.3).abs() < 0.1) & (grid[..., 1].abs() < 0.1)
+    moved = (upright.image[0] - grid)[eyes] @ turn[:2, :2]
+    where = grid[eyes] @ turn[:2, :2]
+    found = torch.nn.functional.grid_sample(
+        (turned.image[0] - grid).permute(2, 0, 1)[None], where[None, None], align_corners=True
+    )
+    torch.testing.assert_close(found[0, :, 0].T, moved, atol=5e-3, rtol=0)
+
+
+def test_hair_is_around_the_face_and_no_body_is():
+    network = _network("lite")
+    _, flow = _flow(network, source=_head(), driving=_head())
+    around = flow.around[0, 0]
+    assert float(around[0, 16]) > 0.95 and float(around[16, 0]) > 0.95, "above and beside"
+    assert float(around[16, 16]) < 1e-3, "the face"
+    assert float(around[-2:].max()) < 0.3, "below the chin"
 
 
 def test_the_backdrop_is_beside_and_above_the_head_and_not_below():

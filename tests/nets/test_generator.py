@@ -9,7 +9,7 @@ from mmfa.nets.generator import LiteGenerator
 from mmfa.nets.sizes import tiny
 
 
-def _images(openings, *, backdrop=0.0):
+def _images(openings, *, backdrop=0.0, around=0.0):
     """What a generator makes of a white photo at rest, if it keeps the photo wherever it may."""
     torch.manual_seed(0)
     params = tiny().generator
@@ -30,6 +30,7 @@ def _images(openings, *, backdrop=0.0):
         plate=grid,
         background=torch.zeros(1, 1, 32, 32),
         backdrop=torch.full((1, 1, 32, 32), backdrop),
+        around=torch.full((1, 1, 16, 16), around),
         openings=openings,
     )
     features = SourceFeatures(
@@ -65,3 +66,11 @@ def test_before_the_backdrop_nothing_is_painted():
     opened[:, 0] = 0.3
     assert float(_images(opened)[-1].max()) < 0.2
     torch.testing.assert_close(_images(opened, backdrop=1.0)[-1], torch.ones(1, 3, 64, 64))
+
+
+def test_hair_is_touched_up_and_never_repainted():
+    """What is painted black over a white photo changes it by a tenth around the face."""
+    opened = torch.full((1, 4, 16, 16), -1.0)
+    opened[:, 0] = 0.3
+    picture = _images(opened, around=1.0)[-1]
+    assert 0.89 < float(picture.min()) and float(picture.max()) < 0.92

@@ -15,17 +15,24 @@ VERTICES = LIPS + EYES + BROWS + NOSE + OUTLINE + CHEEKS
 FINE = len(LIPS) + len(EYES)
 """The first FINE keypoints sit on lips, lids and irises and move on their own."""
 _EYE = len(LIPS)
-GROUPS = (
-    (*range(_EYE, _EYE + 8), _EYE + 16),
-    (*range(_EYE + 8, _EYE + 16), _EYE + 17),
-)
-"""Indices of the keypoints of each eye with its iris: parts whose points nearly meet when they close."""
 MOUTH = tuple(range(12, 20))
 """Indices of the keypoints around the inner lips, in order: the outline of what an open mouth shows."""
-LIDS = tuple(tuple(_EYE + start + step for step in (0, 1, 3, 2, 4, 5, 6, 7)) for start in (0, 8))
+UPPER_LIDS, LOWER_LIDS = (
+    tuple(tuple(_EYE + place for place in eye) for eye in lids)
+    for lids in (((0, 1, 3, 2, 4), (12, 10, 11, 9, 8)), ((0, 7, 6, 5, 4), (12, 13, 14, 15, 8)))
+)
+"""Indices of the keypoints along each eye's lids, both corners included, from left to right in the image."""
+LIDS = tuple((*upper, *lower[-2:0:-1]) for upper, lower in zip(UPPER_LIDS, LOWER_LIDS, strict=True))
 """Indices of the keypoints around each eye, in order."""
+BROW_SIDES = tuple(tuple(len(LIPS + EYES) + side + step for step in range(3)) for side in (0, 3))
+"""Indices of the keypoints on each brow."""
+IRISES = (_EYE + 16, _EYE + 17)
+INNER_EYES = (*(index for lids in (*UPPER_LIDS, *LOWER_LIDS) for index in lids[1:-1]), *IRISES)
+"""Indices of the keypoints of the eyes without their corners."""
 SKULL = tuple(range(len(LIPS + EYES + BROWS), len(LIPS + EYES + BROWS + NOSE)))
 """Indices of the keypoints on the nose, which move with the skull and its upper teeth, whatever the lips do."""
+OVAL = tuple(range(SKULL[-1] + 1, SKULL[-1] + 1 + len(OUTLINE)))
+"""Indices of the keypoints around the face, in order."""
 HAIR = ((0.0, -1.45, 0.45), (-0.75, -1.15, 0.55), (0.75, -1.15, 0.55))
 """Keypoints that no landmark anchors: the hair above the mesh, in the template's frame."""
 COUNT = len(VERTICES) + len(HAIR)

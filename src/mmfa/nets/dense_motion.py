@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..geometry import image_grid, polygon_distance, resize_grid, volume_grid, warp
-from .anchors import COUNT, LIDS, MOUTH, SKULL
+from ..geometry import image_grid, polygon_distance, volume_grid, warp
+from .anchors import COUNT, INNER_EYES, OVAL
 from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, UpConvBlock, joint_convolution, resize, smooth_step
+from .openings import blink, speak, teeth_flow
 from .prior import add_prior
 
 
@@ -18,12 +19,14 @@ class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
 
     volume: (B,D,h,w,3). The rest is None in the paper's model, which has no 2D skips.
-    image: (B,4h,4w,2), of the head's layer; inside the driving mouth that of the upper jaw, whose teeth no lip stretches.
+    image: (B,4h,4w,2), of the head's layer; inside the driving mouth that of the upper jaw, whose teeth no lip stretches, and at
+    the eyes that of lids and eyeballs (`openings`).
     plate: (B,4h,4w,2), of the background's: nearly the identity, but for a body that follows the head.
     background: (B,1,4h,4w) in [0,1], how far the background's layer covers the head's.
     backdrop: (B,1,4h,4w) in [0,1], where that layer is sure and no body can be: beside and above the head.
     occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip.
     hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
+    around: (B,1,2h,2w) in [0,1], whether a place is beside or above the face, where hair and background are and no body.
     openings: (B,4,2h,2w), signed distances to outlines, positive inside: of the mouth and the eyes in the driving position,
     and of those of the source, at the places from which the head's layer is taken.
     """
@@ -36,6 +39,7 @@ class DenseFlow:
     plate: Tensor | None = None
     background: Tensor | None = None
     backdrop: Tensor | None = None
+    around: Tensor | None = None
     openings: Tensor | None = None
 
 
@@ -49,15 +53,15 @@ class LiteDenseMotionParams:
     skips: int = 3
     depth: int = 8
     heatmap_variance: float = 0.006
-    part_width: float = 0.025
 
 
 class LiteDenseMotion(nn.Module):
     """A 2D hourglass in place of the paper's 3D one, with a learned distance prior on the masks.
 
     Each mask logit starts as a Gaussian around its driving keypoint, of a width of its own, so that the first flow
-    already moves lips and lids apart. Masks at h decide the volume's flow. The flow of shallow features has masks whose
-    logits are learned at 2h and whose prior is exact at 4h: an eye is only a few pixels high.
+    already moves lips apart. Masks at h decide the volume's flow. The flow of shallow features has masks whose logits are
+    learned at 2h and whose prior is exact at 4h. Lids and eyeballs follow their keypoints in closed form (`openings`): an eye
+    is only a few pixels high.
     """
 
     log_width: Tensor
@@ -109,8 +113,7 @@ class LiteDenseMotion(nn.Module):
             volume_flow = moved + still * (grid.flatten(0, 2).T - moved) + carried
 
             logits, points = learned[:, :count].flatten(2), flat.flatten(0, 1)
-            near = self.params.part_width * scale
-            masks = add_prior(logits, points, driving[..., :2], width=reach, part_width=near).softmax(1)
+            masks = add_prior(logits, points, driving[..., :2], width=reach, absent=INNER_EYES).softmax(1)
             still = masks[:, :1]
             shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
             carried = (shifts.transpose(1, 2) @ masks[:, 1:]) / (1 - still).clamp_min(1e-6)
@@ -120,8 +123,9 @@ class LiteDenseMotion(nn.Module):
             body = _body_flow(flat, learned[:, count + 2], source=source[..., :2], driving=driving[..., :2])
             background = smooth_step(still.unflatten(2, (rows, columns)), 0.3, 0.7)
             sure = (2 * background.detach() - 1).clamp_min(0)
-            teeth = _teeth_flow(flat, offsets, driving=driving, jacobian=jacobian)
-            image_flow, openings = _open(image_flow, teeth, source=source, driving=driving)
+            image_flow = blink(image_flow, flat, shifts, driving=driving, jacobian=jacobian, scale=scale)
+            teeth = teeth_flow(flat, offsets, driving=driving, jacobian=jacobian)
+            image_flow, openings = speak(image_flow, teeth, source=source, driving=driving)
         return DenseFlow(
             volume=volume_flow.unflatten(2, (depth, height, width)).permute(0, 2, 3, 4, 1),
             image=image_flow,
@@ -131,6 +135,7 @@ class LiteDenseMotion(nn.Module):
             plate=flat + residual.permute(0, 2, 3, 1) + body,
             background=background,
             backdrop=sure * (1 - _below_chin(flat, driving, softness=0.03))[:, None],
+            around=_around(driving, scale=scale, size=(rows // 2, columns // 2)),
             openings=openings,
         )
 
@@ -167,37 +172,13 @@ def _below_chin(grid: Tensor, keypoints: Tensor, *, softness: float) -> Tensor:
     return ((grid[..., 1] - chin) / softness).sigmoid()
 
 
-def _teeth_flow(grid: Tensor, offsets: Tensor, *, driving: Tensor, jacobian: Tensor) -> Tensor:
-    """Where (B,H,W,2) places of a grid (H,W,2) come from if they belong to the upper jaw, as deep as the inner lips.
-
-    The jaw moves as the skull does: by the nose's offsets among (B,K,3).
-    """
-    depth = driving[:, list(MOUTH), 2].mean(1, keepdim=True)
-    shift = offsets[:, list(SKULL), :2].mean(1) + depth * jacobian[:, :2, 2]
-    return (grid.flatten(0, 1) @ jacobian[:, :2, :2].transpose(1, 2) + shift[:, None]).unflatten(1, grid.shape[:2])
-
-
-def _open(image_flow: Tensor, teeth: Tensor, *, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
-    """`DenseFlow.image` and `.openings` (B,4,h/2,w/2) of the flows (B,h,w,2) of the face and of the upper jaw.
-
-    No gradient for outlines: they say where, not which way to move.
-    """
-    height, width = image_flow.shape[1] // 2, image_flow.shape[2] // 2
-    with torch.no_grad():
-        flat = image_grid(height, width, device=image_flow.device)
-        here = _distances(flat.expand(len(driving), -1, -1, -1), driving)
-        inside = (resize(here[:, :1], (2 * height, 2 * width)) * 2 * width).sigmoid()  # soft over half a pixel of the flow
-    image_flow = torch.lerp(image_flow, teeth, inside[:, 0, ..., None])
-    with torch.no_grad():
-        there = _distances(resize_grid(image_flow, height, width), source)
-    return image_flow, torch.cat([here, there], 1)
-
-
-def _distances(places: Tensor, keypoints: Tensor) -> Tensor:
-    """Signed distances (B,2,h,w) of places (B,h,w,2) to the outlines of the mouth and of the nearer eye, positive inside."""
-    points = places.flatten(1, 2)
-    mouth, *eyes = (polygon_distance(points, keypoints[:, list(outline), :2]) for outline in (MOUTH, *LIDS))
-    return torch.stack([mouth, torch.maximum(*eyes)], 1).unflatten(2, places.shape[1:3])
+@torch.no_grad()
+def _around(driving: Tensor, *, scale: Tensor, size: tuple[int, int]) -> Tensor:
+    """`DenseFlow.around` (B,1,*size) of keypoints (B,K,3): a tenth of the face's unit outside its outline, and above the chin."""
+    grid = image_grid(*size, device=driving.device)
+    face = polygon_distance(grid.flatten(0, 1).expand(len(driving), -1, -1), driving[:, list(OVAL), :2]).unflatten(1, size)
+    outside = ((-face / scale[..., None] - 0.1) / 0.02).sigmoid()
+    return (outside * (1 - _below_chin(grid, driving, softness=0.03)))[:, None]
 
 
 def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:

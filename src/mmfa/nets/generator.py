@@ -13,6 +13,8 @@ from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, st
 from .dense_motion import DenseFlow
 from .sampling import Sampler
 
+_TOUCH = 0.1
+
 
 @dataclass(frozen=True)
 class LiteGeneratorParams:
@@ -32,7 +34,7 @@ class LiteGenerator(nn.Module):
     colour, which fills what the photo never showed (teeth, lids, disocclusions). Where the driving mouth or eye is open and
     the photo's is not, the photo is kept less from the start, whatever the blend would like: stretched lips are no teeth, and a
     colour that is never shown is never learned. Beside and above the head the photo's background is all there is: a generated
-    colour could only be a rim of hair that might have been there.
+    colour could only be a rim of hair that might have been there. Hair is the photo's too, and only touched up.
     """
 
     def __init__(self, params: LiteGeneratorParams) -> None:
@@ -65,6 +67,7 @@ class LiteGenerator(nn.Module):
         assert flow.image is not None and flow.skip_occlusion is not None and flow.hint is not None
         assert flow.plate is not None and flow.background is not None and features.plate is not None
         assert flow.openings is not None and flow.backdrop is not None
+        assert flow.around is not None
         x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
         layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background], 1)
         images: list[Tensor] = []
@@ -83,7 +86,7 @@ class LiteGenerator(nn.Module):
             y = output(x).float()
             keep = y[:, 3:].sigmoid() * (1 - fresh.sum(1, keepdim=True)).clamp_min(0)
             keep = torch.lerp(keep, torch.ones_like(keep), resize(flow.backdrop, size))
-            images.append(torch.lerp(y.sigmoid()[:, :3], photo, keep))
+            images.append(torch.lerp(_touched_up(photo, y[:, :3].sigmoid(), resize(flow.around, size)), photo, keep))
             if level:
                 x = stack_maps(x, images[-1], keep)
         return tuple(images)
@@ -107,6 +110,12 @@ class LiteGenerator(nn.Module):
                 difference = plate.read(photo) - head.read(photo)
             picture = picture + (cover - fixed) * difference
         return skip, picture
+
+
+def _touched_up(photo: Tensor, painted: Tensor, around: Tensor) -> Tensor:
+    """Painted colours (B,3,h,w); where `around` (B,1,h,w) is 1, the photo's (B,3,h,w), changed by at most _TOUCH."""
+    limited = photo + _TOUCH * torch.tanh((painted - photo) / _TOUCH)
+    return torch.lerp(painted, limited, around)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from ..errors import MediaError
 from ..geometry import similarity, transform_points
-from ..nets.anchors import FINE, VERTICES
+from ..nets.anchors import EYES, LIPS, VERTICES
 from ..nets.mmfa import FaceInput
-from ..priors.landmarks import mouth_opening
+from ..priors.landmarks import eye_opening, mouth_opening
 from ..priors.pose import head_pose, normalise, template
 from .cache import CachedClip
 from .stills import draw_move, move_head
@@ -166,9 +166,10 @@ class ClipDataset:
     def draw(
         self, count: int, generator: torch.Generator, *, candidates: int = 1, augmentation: Augmentation | None = None
     ) -> list[Pair]:
-        """Random pairs. Of several candidates, that driving frame is taken which moved most: by turns the head, or the face.
+        """Random pairs. Of several candidates, that driving frame is taken in which most moved: the head, the lips or the eyes.
 
-        When it is the face, the frame with the wider mouth drives: what the photo does not show must be learnt more often.
+        When it is the lips, the frame with the wider mouth drives, when it is the eyes, that with the narrower ones: what the
+        photo does not show must be learnt more often.
         """
         augmentation = augmentation or Augmentation()
         people = list(self.people.values())
@@ -188,12 +189,13 @@ class ClipDataset:
             clip = clips[index(len(clips))]
             source = index(len(clip.mesh))
             options = [index(len(clip.mesh)) for _ in range(candidates)]
-            turned = bool(index(2))
-            points = clip.landmarks if turned else clip.mesh[:, list(VERTICES[:FINE])]
+            part = index(3)  # the head, the lips, the eyes
+            points = (clip.landmarks, clip.mesh[:, list(LIPS)], clip.mesh[:, list(EYES)])[part]
             moved = [float((points[option] - points[source]).abs().mean()) for option in options]
             driving = options[moved.index(max(moved))]
-            if candidates > 1 and not turned:
-                source, driving = sorted((source, driving), key=lambda frame: float(mouth_opening(clip.mesh[frame])))
+            if candidates > 1 and part:
+                shown = mouth_opening(clip.mesh) if part == 1 else -eye_opening(clip.mesh)
+                source, driving = sorted((source, driving), key=lambda frame, shown=shown: float(shown[frame]))  # type: ignore[misc]
             angle = symmetric(1) * augmentation.transform_angle
             zoom = (symmetric(1) * augmentation.transform_scale).exp()
             pairs.append(

@@ -1,0 +1,80 @@
+"""How far what a face does arrives in the picture: the measures of `mmfa.expressions` in the output against the driver's.
+
+    python benchmarks/gains.py DATA --cache CACHE [--model lite] [--split val] [--frames 12]
+
+DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mmfa train` does. The first frame of each person's
+first clip is animated by `frames` others, evenly from the same clip; the truth is the driving frame itself. The same network
+finds the landmarks of both.
+
+pictures   slope of the measure in the output against the driver's, each person's mean removed; 1 is all of it
+r          their correlation
+keypoints  the same slope on the model's own keypoints, x_c + D_exp(f, x_c): what is lost before anything is drawn
+spread     standard deviation of the measure in the driving frames, within people, over the distance of the outer eye corners
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmfa.expressions import NAMES, keypoint_measures, measures
+from mmfa.media.image import to_uint8
+from mmfa.nets.mmfa import MMFA
+from mmfa.priors.detector import FaceDetector
+from mmfa.priors.landmarks import FaceLandmarker, FaceTracker
+from mmfa.priors.pose import head_pose, normalise
+from mmfa.train.cache import prepare
+from mmfa.train.data import Clip, ClipDataset, face_of
+from mmfa.weights import from_pretrained
+
+
+def measured(model: MMFA, clip: Clip, frames: int, landmarker: FaceLandmarker, detector: FaceDetector) -> Tensor:
+    """Measures (n,3,7) of the driving frames, of the pictures and of the keypoints, less their means; n without lost faces."""
+    index = [0, *torch.linspace(1, len(clip.landmarks) - 1, frames).long().tolist()]
+    face = face_of(clip.images(index, size=model.params.size), clip.landmarks[index])
+    source, driving = model.source(face[:1]), model.motion(face[1:])
+    canonical = source.canonical.expand(frames, -1, -1)
+    keypoints = keypoint_measures(canonical + model.expression_decoder(driving.expression, canonical)).stack()
+    points = torch.full((frames, *clip.landmarks.shape[1:]), torch.nan)
+    for i in range(frames):
+        image = to_uint8(model.render(source, driving[i : i + 1]).images[-1])[0]
+        found = FaceTracker(landmarker=landmarker, detector=detector).track(image)
+        if found is not None:
+            points[i] = found.points
+    kept = ~points.isnan().flatten(1).any(1)
+    pictures = measures(normalise(points[kept], head_pose(points[kept]))).stack()
+    rows = torch.stack([measures(face.mesh[1:]).stack()[kept], pictures, keypoints[kept]], 1)
+    return rows - rows.mean(0)
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--model", default="lite")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--fps", type=float, default=8.4)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, landmarker, detector = from_pretrained(options.model), FaceLandmarker(), FaceDetector()
+    data = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=model.params.size)
+    clips = [clips[0] for clips in data.people.values()]
+    rows = torch.cat([measured(model, clip, options.frames, landmarker, detector) for clip in clips])
+    driver, pictures, keypoints = rows.unbind(1)
+    power = driver.square().sum(0)
+    slopes = [(driver * other).sum(0) / power for other in (pictures, keypoints)]
+    correlation = (driver * pictures).sum(0) / (power * pictures.square().sum(0)).sqrt()
+    print(f"{len(clips)} people, {len(rows)} frames of {options.model}\n")
+    print("| | pictures | r | keypoints | spread |\n|---|---|---|---|---|")
+    for i, name in enumerate(NAMES):
+        values = [float(column[i]) for column in (slopes[0], correlation, slopes[1], driver.std(0))]
+        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values[:3]) + f" | {values[3]:.4f} |")
+
+
+if __name__ == "__main__":
+    main()
