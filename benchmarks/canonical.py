@@ -3,13 +3,15 @@
     python benchmarks/canonical.py DATA --cache CACHE [--model lite] [--split val]
 
 DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mmfa train` does. No picture is rendered. Rows: the
-landmarks at the keypoints' vertices, pose-normalised, as the mesh gives them; and the model's x_c of the same frames. All frames
-that the cache holds are counted, where `benchmarks/leakage.py` takes 24 of each person.
+landmarks at the keypoints' vertices, pose-normalised, as the mesh gives them; the model's x_c of the same frames by the mesh
+alone; and, for a model that looks at pictures, by both. All frames that the cache holds are counted, where
+`benchmarks/leakage.py` takes 24 of each person.
 
 consistency   `mmfa.evaluate.leakage.canonical_consistency`: spread within a person over the spread of the people's means
 expression    share of the variance within people that is linear in the seven measures of `mmfa.expressions`
 pose          share that is linear in pitch, yaw, roll, their squares and products
 both          share that is linear in all of these
+shape         share of the variance between people's mean landmarks that x_c of a single frame gets right, people evenly
 of N          the consistency of the mean of N random frames of a person, over means of disjoint frames
 """
 
@@ -25,9 +27,10 @@ from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
 from mmfa.expressions import measures
 from mmfa.geometry import matrix_to_euler
 from mmfa.nets.anchors import VERTICES
+from mmfa.nets.mmfa import MMFA
 from mmfa.priors.pose import head_pose
 from mmfa.train.cache import prepare
-from mmfa.train.data import ClipDataset, face_of
+from mmfa.train.data import Clip, ClipDataset, face_of
 from mmfa.weights import from_pretrained
 
 COUNTS = (2, 4, 8)
@@ -40,6 +43,20 @@ def explained(points: list[Tensor], causes: list[Tensor]) -> float:
     cause = cause / cause.std(0)
     left = effect - cause @ (torch.linalg.pinv(cause) @ effect)
     return 1 - float(left.square().sum() / effect.square().sum())
+
+
+def shape(points: list[Tensor], landmarks: list[Tensor]) -> float:
+    """1 less the mean squared distance of points (T,K,3) to their person's mean landmarks (M <= K), over the means' variance."""
+    means = torch.stack([frames.mean(0) for frames in landmarks])
+    wrong = [(own[:, : means.shape[1]] - mean).square().sum((1, 2)).mean() for own, mean in zip(points, means, strict=True)]
+    return 1 - float(torch.stack(wrong).mean() / (means - means.mean(0)).square().sum((1, 2)).mean())
+
+
+def seen(model: MMFA, clip: Clip) -> Tensor:
+    """x_c (T,K,3) of the frames of a clip, pictures included."""
+    parts = torch.arange(len(clip.landmarks)).split(16)
+    faces = (face_of(clip.images(part.tolist(), size=model.params.size), clip.landmarks[part]) for part in parts)
+    return torch.cat([model.canonical(face) for face in faces])
 
 
 def averaged(points: list[Tensor], count: int) -> list[Tensor]:
@@ -69,12 +86,14 @@ def main() -> None:
     both = [torch.cat(pair, 1) for pair in zip(expression, pose, strict=True)]
     rows = {
         "landmarks": [points[:, list(VERTICES)] for points in mesh],
-        f"x_c of {options.model}": [model.canonical(face_of(torch.zeros(len(points), 0), points)) for points in landmarks],
+        f"x_c of {options.model}, mesh": [model.canonical(face_of(torch.zeros(len(points), 0), points)) for points in landmarks],
     }
+    if getattr(model.canonical_detector, "looks", None) is not None:
+        rows[f"x_c of {options.model}"] = [torch.cat([seen(model, clip) for clip in clips]) for clips in people.values()]
     print(f"{len(mesh)} people, {sum(map(len, mesh))} frames\n")
-    print("| | consistency | expression | pose | both | " + " | ".join(f"of {n}" for n in COUNTS) + " |\n|" + "---|" * 8)
+    print("| | consistency | shape | expression | pose | both | " + " | ".join(f"of {n}" for n in COUNTS) + " |\n|" + "---|" * 9)
     for name, points in rows.items():
-        values = [canonical_consistency(canonical_rows(points).numpy())]
+        values = [canonical_consistency(canonical_rows(points).numpy()), shape(points, rows["landmarks"])]
         values += [explained(points, causes) for causes in (expression, pose, both)]
         values += [canonical_consistency(canonical_rows(averaged(points, count)).numpy()) for count in COUNTS]
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |")

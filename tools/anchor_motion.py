@@ -1,26 +1,43 @@
 """Anchor the motion networks of a trained model anew, or give it those of another; its image networks stay as they are.
 
     python tools/anchor_motion.py MODEL OUT --data DATA --cache CACHE [--steps 1200] [--fps 8.4]
+    python tools/anchor_motion.py MODEL OUT --data DATA --cache CACHE --looks
     python tools/anchor_motion.py MODEL OUT --motion FOLDER
 
 The first is stage 0 of training (`mmfa.train.anchoring`) and takes a minute and a half of one CPU thread: keypoints stay on
 the landmarks, but are divided anew between x_c, scale and expression. The expression feature changes: an expression VAE and
-directions made for MODEL don't fit any more (`mmfa train-vae`). The second copies what the first made, into a model whose
+directions made for MODEL don't fit any more (`mmfa train-vae`). The second leaves all that as it is, and only gives the canonical
+detector its eye for pictures (`mmfa.train.looks`), or fits it anew. The third copies what the first two made, into a model whose
 image networks were trained further since. MODEL and FOLDER are shipped names or folders.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from mmfa.nets.mmfa import MMFA
-from mmfa.train.anchoring import anchor
+from mmfa.nets.mmfa import MMFA, LiteParams
+from mmfa.nets.sizes import build_model
+from mmfa.train.anchoring import IDENTITY_DIRECTIONS, anchor
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset
+from mmfa.train.looks import fit_looks, looks_at_pictures
 from mmfa.weights import from_pretrained, save_pretrained
+
+
+def with_looks(model: MMFA) -> MMFA:
+    """The model with a canonical detector that looks at pictures, not fitted yet; itself if it does already."""
+    if looks_at_pictures(model):
+        return model
+    params = model.params
+    assert isinstance(params, LiteParams)
+    canonical = replace(params.canonical, directions=IDENTITY_DIRECTIONS)
+    sighted = build_model(replace(params, canonical=canonical)).eval().requires_grad_(False)
+    sighted.load_state_dict({**sighted.state_dict(), **model.state_dict()})
+    return sighted
 
 
 def copy_motion(model: MMFA, other: MMFA) -> None:
@@ -42,15 +59,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--looks", action="store_true", help="fit nothing but what the canonical detector takes from pictures")
     options = parser.parse_args()
     model = from_pretrained(options.model)
     if options.motion:
-        copy_motion(model, from_pretrained(options.motion))
+        other = from_pretrained(options.motion)
+        model = with_looks(model) if looks_at_pictures(other) else model
+        copy_motion(model, other)
     else:
         cache = options.cache or options.out / "cache"
         data = ClipDataset(prepare(options.data, cache, fps=options.fps), size=model.params.size)
         torch.manual_seed(options.seed)
-        anchor(model, data, steps=options.steps, batch=options.batch, seed=options.seed)
+        if not options.looks:
+            anchor(model, data, steps=options.steps, batch=options.batch, seed=options.seed)
+        else:
+            model = with_looks(model)
+        if looks_at_pictures(model):
+            fit_looks(model, data)
     save_pretrained(model, options.out)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..geometry import volume_grid
 from .anchors import COUNT
 from .blocks import DownBlock, UpBlock, mlp, start_small
+from .looks import LOOKS, LookEncoder
 
 _GAIN = 8.0  # offsets from the mean mesh are about 0.1
 
@@ -21,15 +22,20 @@ class MeshCanonicalParams:
     mesh_points: int = 478
     hidden: tuple[int, ...] = (256, 128)
     reach: float = 0.2
+    directions: int = 0
+    """How many directions of the shape the picture corrects; with 0 it isn't looked at."""
 
 
 class MeshCanonicalDetector(nn.Module):
     """Pose-normalised mesh (B,P,3), as an offset from the mean mesh, to canonical keypoints (B,K,3) in [-1,1]^3.
 
-    The head starts at zero: at first every face has the anchors, a choice of vertices of the mean mesh.
+    The head starts at zero: at first every face has the anchors, a choice of vertices of the mean mesh. A frame's mesh has the
+    expression in it, and says less of the person's shape for that; with `directions` the numbers that `looks` reads from a
+    picture correct it, linearly and along few directions (`mmfa.train.looks` fits them).
     """
 
     anchors: Tensor
+    looks: LookEncoder | None
 
     def __init__(self, params: MeshCanonicalParams) -> None:
         super().__init__()
@@ -37,10 +43,19 @@ class MeshCanonicalDetector(nn.Module):
         self.register_buffer("anchors", torch.zeros(params.keypoints, 3))
         self.head = mlp((params.mesh_points * 3, *params.hidden, params.keypoints * 3))
         start_small(self.head)
+        self.looks = None
+        if params.directions:
+            self.looks = LookEncoder()
+            self.correct = nn.Linear(params.mesh_points * 3 + LOOKS, params.directions)
+            self.write = nn.Linear(params.directions, params.keypoints * 3, bias=False)
+            nn.init.zeros_(self.write.weight)
 
-    def forward(self, mesh: Tensor) -> Tensor:
-        offset = self.head(_GAIN * mesh.flatten(1)).unflatten(1, (-1, 3))
-        return self.anchors + self.params.reach * offset
+    def forward(self, mesh: Tensor, looks: Tensor | None = None) -> Tensor:
+        """looks: (B,LOOKS) of `self.looks`, or None to go by the mesh alone."""
+        offset = self.params.reach * self.head(_GAIN * mesh.flatten(1))
+        if looks is not None:
+            offset = offset + self.write(self.correct(torch.cat([mesh.flatten(1), looks], 1)))
+        return self.anchors + offset.unflatten(1, (-1, 3))
 
     @torch.no_grad()
     def set_linear(self, read: Tensor, bias: Tensor, write: Tensor, centre: Tensor) -> None:

@@ -145,9 +145,13 @@ class MMFA(nn.Module):
         return [self.canonical_detector, self.affine, self.expression_encoder, self.expression_decoder]
 
     def canonical(self, face: FaceInput) -> Tensor:
-        """Canonical keypoints x_c (B,K,3)."""
+        """Canonical keypoints x_c (B,K,3), by the mesh and, if the faces come with pixels, by what they look like."""
+        encoder = getattr(self.canonical_detector, "looks", None)
         with full_precision(face.mesh):
-            return self.canonical_detector(face.mesh - self.mean_mesh)
+            looks = None
+            if encoder is not None and face.image.numel():
+                looks = encoder(face.image, rotation=face.rotation, scale=face.scale, translation=face.translation)
+            return self.canonical_detector(face.mesh - self.mean_mesh, looks)
 
     def motion(self, face: FaceInput) -> Motion:
         """Motion (R, s, t, f) of each face: R of the frozen pose prior, s and t of the affine estimator, f of E_exp."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from .affine import AffineParams
 from .appearance import AppearanceParams, LiteAppearanceParams
-from .canonical import CanonicalParams
+from .canonical import CanonicalParams, MeshCanonicalParams
 from .dense_motion import DenseMotionParams, LiteDenseMotionParams
 from .expression import ExpressionDecoderParams, ExpressionEncoderParams
 from .generator import GeneratorParams, LiteGeneratorParams
@@ -21,7 +21,7 @@ def build_model(params: LiteParams | PaperParams) -> MMFA:
 
 def lite() -> LiteParams:
     """The model that ships: 256 x 256, real time on a CPU."""
-    return LiteParams()
+    return LiteParams(canonical=MeshCanonicalParams(directions=4))
 
 
 def tiny() -> LiteParams:

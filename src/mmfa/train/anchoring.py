@@ -89,7 +89,7 @@ def fit_identity(shapes: Shapes, *, directions: int = IDENTITY_DIRECTIONS) -> Id
     counts = torch.bincount(shapes.person)[shapes.person].sqrt()[:, None, None]
     parts = ((shapes.meshes - means[shapes.person]) / counts, means - means.mean(0))
     within, between = (torch.cat([part, mirror(part)]).flatten(1) / (2 * len(means)) ** 0.5 for part in parts)
-    basis = _components(torch.cat([within, between]))
+    basis = components(torch.cat([within, between]), _COMPONENTS)
     w, b = (part.T @ part for part in ((within @ basis).double(), (between @ basis).double()))
     basis = basis.double()
     level = w.diagonal().mean()
@@ -233,7 +233,7 @@ def _even(meshes: Tensor) -> Tensor:
     return meshes[torch.linspace(0, len(meshes) - 1, min(FRAMES, len(meshes))).round().long()]
 
 
-def _components(rows: Tensor) -> Tensor:
-    """The largest principal components (1434,q) of rows (n,1434) about the origin."""
+def components(rows: Tensor, count: int) -> Tensor:
+    """The largest principal components (m,count) of rows (n,m) about the origin."""
     triangle = torch.linalg.qr(rows, mode="r").R if len(rows) > rows.shape[1] else rows
-    return torch.linalg.svd(triangle, full_matrices=False).Vh[:_COMPONENTS].T
+    return torch.linalg.svd(triangle, full_matrices=False).Vh[:count].T

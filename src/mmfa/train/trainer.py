@@ -41,6 +41,7 @@ from .cache import prepare
 from .checkpoints import Checkpoint
 from .config import TrainConfig
 from .data import Augmentation, Batch, ClipDataset, StepBatches
+from .looks import fit_looks, looks_at_pictures
 from .objective import Objective
 from .sync_norm import synchronise_batch_norms
 
@@ -183,6 +184,8 @@ class Trainer:
         """
         config, model = self.config, self.model
         anchor(model, self.data, steps=config.anchor_steps, batch=config.anchor_batch, seed=config.seed, quiet=self.quiet)
+        if looks_at_pictures(model):
+            fit_looks(model, self.data, quiet=self.quiet)
         self.ema.load_state_dict(model.state_dict())
 
     def _train_step(self, batch: Batch) -> dict[str, Tensor]:
