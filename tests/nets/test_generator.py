@@ -9,15 +9,15 @@ from mmfa.nets.generator import LiteGenerator
 from mmfa.nets.sizes import tiny
 
 
-def _images(openings, *, backdrop=0.0, around=0.0):
-    """What a generator makes of a white photo at rest, if it keeps the photo wherever it may."""
+def _images(openings, *, backdrop=0.0, around=0.0, colour=-20.0):
+    """What a generator makes of a white photo at rest, if it keeps the photo wherever it may, and else paints black."""
     torch.manual_seed(0)
     params = tiny().generator
     network = LiteGenerator(params).eval()
     for output in network.outputs:
         torch.nn.init.zeros_(output.weight)
-        torch.nn.init.constant_(output.bias, -20.0)  # it paints black
-        torch.nn.init.constant_(output.bias[3:], 20.0)  # where it may
+        torch.nn.init.constant_(output.bias, colour)
+        torch.nn.init.constant_(output.bias[3:], 20.0)
     white = torch.ones(1, 3, 64, 64)
     skips = tuple(torch.zeros(1, channels, 64 >> level, 64 >> level) for level, channels in enumerate(params.skips))
     grid = image_grid(32, 32)[None]
@@ -74,3 +74,12 @@ def test_hair_is_touched_up_and_never_repainted():
     opened[:, 0] = 0.3
     picture = _images(opened, around=1.0)[-1]
     assert 0.89 < float(picture.min()) and float(picture.max()) < 0.92
+
+
+def test_deep_inside_a_mouth_even_white_paint_is_dark_and_at_the_lips_it_is_white():
+    opened = torch.full((1, 4, 16, 16), -1.0)
+    opened[:, 0] = torch.linspace(0.0, 0.15, 16)[:, None]
+    rows = _images(opened, colour=20.0)[-1][0, :, :, 32]
+    red, green = rows[0], rows[1]
+    assert float(red[-1]) < 0.6 and float(green[-1]) < float(red[-1]) - 0.1
+    assert float(red[4]) > 0.95 and bool((red.diff() <= 1e-6).all())

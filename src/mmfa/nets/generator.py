@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from ..geometry import warp
 from .appearance import SourceFeatures
-from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, stack_maps, upsample
+from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, smooth_step, stack_maps, upsample
 from .dense_motion import DenseFlow
 from .sampling import Sampler
 
 _TOUCH = 0.1
+_DEPTHS = (0.02, 0.09)  # from lips that speak to the middle of a wide mouth
+_SHADE = (0.55, 0.75, 0.75)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class LiteGenerator(nn.Module):
     colour, which fills what the photo never showed (teeth, lids, disocclusions). Where the driving mouth or eye is open and
     the photo's is not, the photo is kept less from the start, whatever the blend would like: stretched lips are no teeth, and a
     colour that is never shown is never learned. Beside and above the head the photo's background is all there is: a generated
-    colour could only be a rim of hair that might have been there. Hair is the photo's too, and only touched up.
+    colour could only be a rim of hair that might have been there. Hair is the photo's too, and only touched up. Deep inside an
+    open mouth what is painted is in the dark: the mean of teeth, tongue and gap, which is what little training paints, is a grey.
     """
 
     def __init__(self, params: LiteGeneratorParams) -> None:
@@ -86,7 +89,8 @@ class LiteGenerator(nn.Module):
             y = output(x).float()
             keep = y[:, 3:].sigmoid() * (1 - fresh.sum(1, keepdim=True)).clamp_min(0)
             keep = torch.lerp(keep, torch.ones_like(keep), resize(flow.backdrop, size))
-            images.append(torch.lerp(_touched_up(photo, y[:, :3].sigmoid(), resize(flow.around, size)), photo, keep))
+            painted = y[:, :3].sigmoid() * _cavity(resize(flow.openings[:, :1], size))
+            images.append(torch.lerp(_touched_up(photo, painted, resize(flow.around, size)), photo, keep))
             if level:
                 x = stack_maps(x, images[-1], keep)
         return tuple(images)
@@ -110,6 +114,11 @@ class LiteGenerator(nn.Module):
                 difference = plate.read(photo) - head.read(photo)
             picture = picture + (cover - fixed) * difference
         return skip, picture
+
+
+def _cavity(depth: Tensor) -> Tensor:
+    """How much light (B,3,h,w) there is at a depth (B,1,h,w) within the lips, in grid units: far inside it is dark, and red."""
+    return 1 - smooth_step(depth, *_DEPTHS) * depth.new_tensor(_SHADE)[:, None, None]
 
 
 def _touched_up(photo: Tensor, painted: Tensor, around: Tensor) -> Tensor:
