@@ -444,6 +444,7 @@ def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config
     wanted = {name.removeprefix("loss_") for name in ALL_LOSSES if name.startswith("loss_")} | {"judge", "total"}
     assert wanted <= record.keys() and all(record[name] >= 0 for name in wanted)
     assert ("keypoint" in record) == (model == "tiny"), "free keypoints are not pulled to landmarks"
+    assert ("layers" in record) == (model == "tiny"), "the paper's model has one layer"
     for name, network in trainer.model.named_children():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in network.parameters()), name
     assert (Path(trainer.config.output) / "sample_000002.png").exists()
@@ -451,7 +452,7 @@ def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config
 
 
 def test_each_loss_has_a_switch(config) -> None:
-    names = (*ALL_LOSSES, "loss_canonical", "loss_keypoint", "loss_keypoint_final")
+    names = (*ALL_LOSSES, "loss_layers", "loss_canonical", "loss_keypoint", "loss_keypoint_final")
     off = {name: 0.0 for name in names if name.startswith("loss_")}
     record = logged(trained(replace(config, anchor_steps=0, **{**off, "loss_pixel": 1.0}), until=1))[0]
     measured = {"step", "seconds", "samples_per_second", "total", "pixel", "identity", "deformation", "keypoint", "canonical"}

@@ -72,7 +72,8 @@ class LiteGenerator(nn.Module):
         assert flow.openings is not None and flow.backdrop is not None
         assert flow.around is not None
         x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
-        layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background], 1)
+        # How far the plate covers the head is taught by `judge_layers` alone.
+        layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background.detach()], 1)
         images: list[Tensor] = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
             level = len(self.ups) - 1 - index
@@ -102,18 +103,24 @@ class LiteGenerator(nn.Module):
         """
         grid, behind = (flow.permute(0, 2, 3, 1) for flow in (layers[:, :2], layers[:, 2:4]))
         head, plate, cover = Sampler(grid), Sampler(behind), layers[:, 4:]
-        fixed = cover.detach()
-        near, far = (1 - fixed) * occlusion, fixed * occlusion
+        near, far = (1 - cover) * occlusion, cover * occlusion
         skip = plate.read(features.plate_skips[level], far) + head.read(features.skips[level], near)
         photo, backdrop = features.pictures[level]
-        picture = plate.read(backdrop, fixed) + head.read(photo, 1 - fixed)
-        if self.training:
-            # No value, only a gradient: what is background is judged by the photo itself. Against a plate that is
-            # blurred where the head was, the head's layer would win everywhere, and the plate would blur ever more.
-            with torch.no_grad():
-                difference = plate.read(photo) - head.read(photo)
-            picture = picture + (cover - fixed) * difference
+        picture = plate.read(backdrop, cover) + head.read(photo, 1 - cover)
         return skip, picture
+
+
+def judge_layers(features: SourceFeatures, flow: DenseFlow) -> Tensor:
+    """The photo itself on both layers, (B,3,S/2,S/2), by which the mask between them learns what is background.
+
+    The gradient goes to the mask alone. Not the plate: it is blurred where the head was, so that the head's layer would win
+    everywhere, and the plate would blur ever more. Nor the output, in which painted colours hide what the mask does.
+    """
+    assert flow.image is not None and flow.plate is not None and flow.background is not None
+    with torch.no_grad():
+        photo = features.pictures[1][0]
+        head, plate = warp(photo, flow.image), warp(photo, flow.plate)
+    return torch.lerp(head, plate, flow.background)
 
 
 def _cavity(depth: Tensor) -> Tensor:

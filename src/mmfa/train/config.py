@@ -78,6 +78,7 @@ class TrainConfig:
     anchor_again: bool = False
     # losses
     loss_pixel: float = 5.0
+    loss_layers: float = 10.0
     loss_detail: float = 15.0
     loss_perceptual: float = 1.0
     loss_face: float = 0.0

@@ -14,6 +14,7 @@ from ..geometry import euler_to_matrix, transform_image, transform_points
 from ..motion import Motion
 from ..nets.anchors import FINE, VERTICES
 from ..nets.blocks import resize
+from ..nets.generator import judge_layers
 from ..nets.mmfa import MMFA, FaceInput
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
@@ -81,6 +82,9 @@ class Objective(nn.Module):
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
         if config.loss_pixel:
             values["pixel"] = losses.pixel_loss(images, target)
+        if config.loss_layers and rendering.flow.background is not None:
+            judged = judge_layers(source.features, rendering.flow)[:count]
+            values["layers"] = losses.pixel_loss([judged], target)
         if config.loss_detail:
             values["detail"] = losses.detail_loss(output, target, batch.landmarks)
         if self.priors.perceptual is not None:
