@@ -117,7 +117,7 @@ class MMFA(nn.Module):
     dense_motion: nn.Module
     generator: nn.Module
     needs_pixels = False
-    """Whether the motion networks look at the picture, not only at its landmarks."""
+    """Whether the motion networks can't do without the picture; else landmarks will do."""
 
     def __init__(self, params: LiteParams) -> None:
         super().__init__()
