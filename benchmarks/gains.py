@@ -8,6 +8,7 @@ finds the landmarks of both.
 
 pictures   slope of the measure in the output against the driver's, each person's mean removed; 1 is all of it
 r          their correlation
+warped     the slope in the photo moved by the flow of the head's layer, nothing painted: what that network reads of it
 keypoints  the same slope on the model's own keypoints, x_c + D_exp(f, x_c): what is lost before anything is drawn
 spread     standard deviation of the measure in the driving frames, within people, over the distance of the outer eye corners
 """
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mmfa.expressions import NAMES, keypoint_measures, measures
+from mmfa.geometry import resize_grid, warp
 from mmfa.media.image import to_uint8
 from mmfa.nets.mmfa import MMFA
 from mmfa.priors.detector import FaceDetector
@@ -32,21 +34,25 @@ from mmfa.weights import from_pretrained
 
 
 def measured(model: MMFA, clip: Clip, frames: int, landmarker: FaceLandmarker, detector: FaceDetector) -> Tensor:
-    """Measures (n,3,7) of the driving frames, of the pictures and of the keypoints, less their means; n without lost faces."""
+    """Measures (n,4,7) of driving frames, pictures, warped photos and keypoints, less their means; n without lost faces."""
+    size = model.params.size
     index = [0, *torch.linspace(1, len(clip.landmarks) - 1, frames).long().tolist()]
-    face = face_of(clip.images(index, size=model.params.size), clip.landmarks[index])
+    face = face_of(clip.images(index, size=size), clip.landmarks[index])
     source, driving = model.source(face[:1]), model.motion(face[1:])
     canonical = source.canonical.expand(frames, -1, -1)
     keypoints = keypoint_measures(canonical + model.expression_decoder(driving.expression, canonical)).stack()
-    points = torch.full((frames, *clip.landmarks.shape[1:]), torch.nan)
+    points = torch.full((frames, 2, *clip.landmarks.shape[1:]), torch.nan)
     for i in range(frames):
-        image = to_uint8(model.render(source, driving[i : i + 1]).images[-1])[0]
-        found = FaceTracker(landmarker=landmarker, detector=detector).track(image)
-        if found is not None:
-            points[i] = found.points
+        rendering = model.render(source, driving[i : i + 1])
+        assert rendering.flow.image is not None
+        warped = warp(face.image[:1], resize_grid(rendering.flow.image, size, size))
+        for kind, image in enumerate((rendering.images[-1], warped)):
+            found = FaceTracker(landmarker=landmarker, detector=detector).track(to_uint8(image)[0])
+            if found is not None:
+                points[i, kind] = found.points
     kept = ~points.isnan().flatten(1).any(1)
-    pictures = measures(normalise(points[kept], head_pose(points[kept]))).stack()
-    rows = torch.stack([measures(face.mesh[1:]).stack()[kept], pictures, keypoints[kept]], 1)
+    seen = [measures(normalise(one, head_pose(one))).stack() for one in points[kept].unbind(1)]
+    rows = torch.stack([measures(face.mesh[1:]).stack()[kept], *seen, keypoints[kept]], 1)
     return rows - rows.mean(0)
 
 
@@ -65,15 +71,15 @@ def main() -> None:
     data = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=model.params.size)
     clips = [clips[0] for clips in data.people.values()]
     rows = torch.cat([measured(model, clip, options.frames, landmarker, detector) for clip in clips])
-    driver, pictures, keypoints = rows.unbind(1)
+    driver, pictures, warped, keypoints = rows.unbind(1)
     power = driver.square().sum(0)
-    slopes = [(driver * other).sum(0) / power for other in (pictures, keypoints)]
+    slopes = [(driver * other).sum(0) / power for other in (pictures, warped, keypoints)]
     correlation = (driver * pictures).sum(0) / (power * pictures.square().sum(0)).sqrt()
     print(f"{len(clips)} people, {len(rows)} frames of {options.model}\n")
-    print("| | pictures | r | keypoints | spread |\n|---|---|---|---|---|")
+    print("| | pictures | r | warped | keypoints | spread |\n|---|---|---|---|---|---|")
     for i, name in enumerate(NAMES):
-        values = [float(column[i]) for column in (slopes[0], correlation, slopes[1], driver.std(0))]
-        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values[:3]) + f" | {values[3]:.4f} |")
+        values = [float(column[i]) for column in (slopes[0], correlation, slopes[1], slopes[2], driver.std(0))]
+        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values[:4]) + f" | {values[4]:.4f} |")
 
 
 if __name__ == "__main__":
