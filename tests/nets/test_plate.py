@@ -11,7 +11,7 @@ from mmfa.nets.generator import judge_layers
 from mmfa.nets.mmfa import MMFA
 from mmfa.nets.plate import background_plate
 from mmfa.nets.sizes import build_model, tiny
-from mmfa.train.losses import pixel_loss
+from mmfa.train.losses import layer_loss
 
 
 def scene(size: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,8 +74,14 @@ def test_the_mask_learns_from_the_photo_alone_what_stands_still_behind_a_head_th
     target = photo.clone()
     moved = F.grid_sample(photo, resize_grid(still + 0.2, 64, 64), padding_mode="border", align_corners=True)
     target[..., :32] = moved[..., :32]  # in the left half everything moved with the head
-    pixel_loss([judge_layers(features, flow)], target).backward()
+    layer_loss(judge_layers(features, flow), target, cover).backward()
     assert cover.grad is not None
     left, right = cover.grad[0, 0, :, 2:14], cover.grad[0, 0, :, 18:-2]
     assert float((right < 0).float().mean()) > 0.95, "background, where the photo at rest is right"
     assert float((left > 0).float().mean()) > 0.95, "the head, where the photo moved with it is"
+
+
+def test_where_both_layers_explain_a_place_alike_it_is_background() -> None:
+    cover = torch.full((1, 1, 8, 8), 0.5, requires_grad=True)
+    layer_loss(torch.full((1, 3, 8, 8), 0.5), torch.full((1, 3, 16, 16), 0.5), cover).backward()
+    assert cover.grad is not None and bool((cover.grad < 0).all())

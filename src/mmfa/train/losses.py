@@ -30,6 +30,15 @@ def pixel_loss(images: Sequence[Tensor], target: Tensor) -> Tensor:
     return torch.stack([(image.float() - _reduce(target.float(), image.shape[-2:])).abs().mean() for image in images]).sum()
 
 
+def layer_loss(judged: Tensor, target: Tensor, background: Tensor, *, preference: float = 0.01) -> Tensor:
+    """How well a mask lays the photo over itself: L1 of `generator.judge_layers` (B,3,h,w) to the target (B,3,S,S), area-reduced.
+
+    background: the mask (B,1,h,w). `preference` is what a place costs that is head: where head and background explain a place
+    alike, as on a smooth wall, it is background, which the plate then need not make up.
+    """
+    return pixel_loss([judged], target) + preference * (1 - background).mean()
+
+
 def detail_loss(image: Tensor, target: Tensor, points: Tensor, *, variance: float = 0.005) -> Tensor:
     """Mean absolute difference weighted by Gaussians around mouth and eyes of the target's landmarks (B,478,>=2)."""
     axis = torch.linspace(-1, 1, image.shape[-1], device=image.device)

@@ -83,8 +83,8 @@ class Objective(nn.Module):
         if config.loss_pixel:
             values["pixel"] = losses.pixel_loss(images, target)
         if config.loss_layers and rendering.flow.background is not None:
-            judged = judge_layers(source.features, rendering.flow)[:count]
-            values["layers"] = losses.pixel_loss([judged], target)
+            judged = judge_layers(source.features, rendering.flow)
+            values["layers"] = losses.layer_loss(judged[:count], target, rendering.flow.background[:count])
         if config.loss_detail:
             values["detail"] = losses.detail_loss(output, target, batch.landmarks)
         if self.priors.perceptual is not None:
