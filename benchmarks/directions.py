@@ -1,9 +1,10 @@
 """Named directions: how much each moves its own measure, and how little the others.
 
-    python benchmarks/directions.py DATA --cache CACHE [--model lite] [--split val] [--strength 1] [--render 60]
+    python benchmarks/directions.py DATA --cache CACHE [--model lite] [--split val] [--strength 1] [--render 60] [--travel]
 
 DATA and CACHE as for `mmfa train-vae`. Frames of the split are drawn, people evenly; f is moved by `strength` along each
-direction (-1 and 1 for a two-sided look). Rows are directions, columns measures (`mmfa.expressions.measures`).
+direction. With --travel the change is that from -strength to strength, for those that go both ways (`BOTH_WAYS`). Rows are
+directions, columns measures (`mmfa.expressions.measures`).
 
 keypoints  mean change of the measure on the model's keypoints x_c + D_exp(f, x_c), over the standard deviation of the measure
            within a person in the data, on such keypoints
@@ -27,7 +28,7 @@ from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
 from mmfa.nets.mmfa import MMFA
 from mmfa.train.calibration import keypoint_effects, picture_effects
 from mmfa.train.data import ClipDataset
-from mmfa.train.directions import weighted_quantile, within_person
+from mmfa.train.directions import BOTH_WAYS, weighted_quantile, within_person
 from mmfa.train.vae import VAEConfig, read_expressions, tracked_clips
 from mmfa.weights import from_pretrained
 
@@ -42,6 +43,12 @@ def table(title: str, changes: Tensor) -> dict[str, dict[str, float]]:
         rows[name] = dict(zip((*NAMES, "own/other", "abs"), [*mean[i].tolist(), *ratios], strict=True))
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in mean[i]) + f" | {ratios[0]:.1f} | {ratios[1]:.1f} |")
     return rows
+
+
+def there_and_back(changes: Tensor) -> Tensor:
+    """Changes (frames,7,7) from the way back to the way there, of both (frames,7 + len(BOTH_WAYS),7); others' as they are."""
+    there, back = changes.split([len(NAMES), len(BOTH_WAYS)], 1)
+    return there.index_add(1, torch.tensor(BOTH_WAYS), -back)
 
 
 @torch.no_grad()
@@ -64,22 +71,26 @@ def main() -> None:
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--frames", type=int, default=2000)
     parser.add_argument("--render", type=int, default=0, metavar="N")
+    parser.add_argument("--travel", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(options.model)
     space = ExpressionSpace.load(options.model, model=model)
     steps = torch.cat([space.offset({name: options.strength}) for name in NAMES])
+    if options.travel:
+        steps = torch.cat([steps, *(space.offset({NAMES[index]: -options.strength}) for index in BOTH_WAYS)])
+    whole = there_and_back if options.travel else torch.clone
     config = VAEConfig(data=str(options.data), cache=str(options.cache), output="", model=options.model)
     clips = tracked_clips(model, config, split=options.split)
-    rows = {"keypoints": table("keypoints", keypoint_effects(model, steps, clips, count=options.frames))}
+    rows = {"keypoints": table("keypoints", whole(keypoint_effects(model, steps, clips, count=options.frames)))}
     shares = " | ".join(f"{share:.1f} %" for share in beyond(model, clips, 2.0))
     print(f"| beyond 2 | {shares} | | |")
     if options.render:
         changes = picture_effects(model, steps, clips, count=options.render)
         if len(changes) < options.render:
             print(f"\n{options.render - len(changes)} frames lost their face when rendered")
-        rows["rendered"] = table("rendered", changes)
+        rows["rendered"] = table("rendered", whole(changes))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
 

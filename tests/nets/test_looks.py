@@ -52,6 +52,11 @@ def test_the_layers_are_the_landmark_networks(monkeypatch):
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
+def test_what_is_fitted_in_closed_form_is_left_alone_by_training():
+    trained = {name.split(".")[0] for name, p in _model().canonical_detector.named_parameters() if p.requires_grad}
+    assert trained == {"head"}
+
+
 def test_a_head_is_looked_at_upright_whatever_its_roll_size_and_place():
     """A picture turned with its head, and the same picture."""
     steps = torch.linspace(-1, 1, 128)

@@ -49,12 +49,15 @@ class MeshCanonicalDetector(nn.Module):
             self.correct = nn.Linear(params.mesh_points * 3 + LOOKS, params.directions)
             self.write = nn.Linear(params.directions, params.keypoints * 3, bias=False)
             nn.init.zeros_(self.write.weight)
+            self.correct.requires_grad_(False)
+            self.write.requires_grad_(False)
 
-    def forward(self, mesh: Tensor, looks: Tensor | None = None) -> Tensor:
-        """looks: (B,LOOKS) of `self.looks`, or None to go by the mesh alone."""
+    def forward(self, mesh: Tensor, image: Tensor | None = None, **pose: Tensor) -> Tensor:
+        """image: (B,3,S,S) in [0,1], or None to go by the mesh alone. pose: rotation, scale, translation, as in `FaceInput`."""
         offset = self.params.reach * self.head(_GAIN * mesh.flatten(1))
-        if looks is not None:
-            offset = offset + self.write(self.correct(torch.cat([mesh.flatten(1), looks], 1)))
+        if self.looks is not None and image is not None:
+            seen = torch.cat([mesh.flatten(1), self.looks(image, **pose)], 1)
+            offset = offset + self.write(self.correct(seen))
         return self.anchors + offset.unflatten(1, (-1, 3))
 
     @torch.no_grad()

@@ -146,12 +146,10 @@ class MMFA(nn.Module):
 
     def canonical(self, face: FaceInput) -> Tensor:
         """Canonical keypoints x_c (B,K,3), by the mesh and, if the faces come with pixels, by what they look like."""
-        encoder = getattr(self.canonical_detector, "looks", None)
+        pixels = face.image if face.image.numel() else None
+        pose = {"rotation": face.rotation, "scale": face.scale, "translation": face.translation}
         with full_precision(face.mesh):
-            looks = None
-            if encoder is not None and face.image.numel():
-                looks = encoder(face.image, rotation=face.rotation, scale=face.scale, translation=face.translation)
-            return self.canonical_detector(face.mesh - self.mean_mesh, looks)
+            return self.canonical_detector(face.mesh - self.mean_mesh, pixels, **pose)
 
     def motion(self, face: FaceInput) -> Motion:
         """Motion (R, s, t, f) of each face: R of the frozen pose prior, s and t of the affine estimator, f of E_exp."""

@@ -79,9 +79,9 @@ class Trainer:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.discriminator = _discriminator(config.discriminator).to(self.device)
-        motion = [p for network in self.model.motion_networks() for p in network.parameters()]
+        motion = [p for network in self.model.motion_networks() for p in network.parameters() if p.requires_grad]
         ids = {id(p) for p in motion}
-        rest = [p for p in self.model.parameters() if id(p) not in ids]
+        rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in ids]
         rates = {"lr": config.learning_rate, "betas": (0.5, 0.999)}
         self.optimizer = torch.optim.Adam([{"params": motion}, {"params": rest}], **rates)  # type: ignore[arg-type]
         self.judge_optimizer = torch.optim.Adam(self.discriminator.parameters(), **rates)  # type: ignore[arg-type]
