@@ -19,7 +19,7 @@ class LookEncoder(nn.Module):
     """Pictures (B,3,S,S) in [0,1] of faces whose pose is known to (B, LOOKS), the means of feature maps over 3 x 3 cells.
 
     The layers are those of MediaPipe's face mesh before it looks for points. Never trained here: its weights come with a model's,
-    or from `mmfa.train.anchoring`.
+    or from `mmfa.train.looks`.
     """
 
     def __init__(self) -> None:
