@@ -49,6 +49,10 @@ CASES = {
         lambda: losses.pixel_loss([random(2, 3, 4, 4), random(2, 3, 8, 8)], random(2, 3, 8, 8) * 0.5),
         lambda: losses.pixel_loss([torch.full((2, 3, 4, 4), 0.3), torch.full((2, 3, 8, 8), 0.3)], torch.full((2, 3, 8, 8), 0.3)),
     ),
+    "layer": (
+        lambda: losses.layer_loss(random(2, 3, 4, 4), random(2, 3, 8, 8) * 0.5, torch.full((2, 1, 4, 4), 0.5)),
+        lambda: losses.layer_loss(torch.full((2, 3, 4, 4), 0.3), torch.full((2, 3, 8, 8), 0.3), torch.ones(2, 1, 4, 4)),
+    ),
     "detail": (
         lambda: losses.detail_loss(random(2, 3, 9, 9), random(2, 3, 9, 9) * 0.5, torch.zeros(2, 478, 3)),
         lambda: losses.detail_loss(random(2, 3, 9, 9), random(2, 3, 9, 9), torch.zeros(2, 478, 3)),
@@ -183,6 +187,13 @@ def test_pixel_compares_with_the_area_mean() -> None:
     coarse = torch.zeros(1, 3, 2, 2)
     coarse[..., 0, 0] = 0.25
     assert float(losses.pixel_loss([coarse], target)) == 0
+
+
+def test_layer_adds_a_hundredth_for_all_that_is_head() -> None:
+    grey = torch.full((1, 3, 8, 8), 0.5)
+    quarter = torch.ones(1, 1, 4, 4)
+    quarter[..., :2, :2] = 0
+    assert float(losses.layer_loss(torch.full((1, 3, 4, 4), 0.75), grey, quarter)) == pytest.approx(0.25 + 0.01 / 4)
 
 
 def test_detail_counts_where_the_landmarks_are() -> None:

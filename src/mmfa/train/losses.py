@@ -36,7 +36,7 @@ def layer_loss(judged: Tensor, target: Tensor, background: Tensor, *, preference
     background: the mask (B,1,h,w). `preference` is what a place costs that is head: where head and background explain a place
     alike, as on a smooth wall, it is background, which the plate then need not make up.
     """
-    return pixel_loss([judged], target) + preference * (1 - background).mean()
+    return pixel_loss([judged], target) + preference * (1 - background.float()).mean()
 
 
 def detail_loss(image: Tensor, target: Tensor, points: Tensor, *, variance: float = 0.005) -> Tensor:
