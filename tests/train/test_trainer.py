@@ -390,7 +390,7 @@ def test_what_the_photo_does_not_show_drives_more_often(clips: Path, cache: Path
     data = ClipDataset(prepare(clips, cache, fps=25.0), size=64)
 
     def widened(candidates: int) -> float:
-        pairs = data.draw(400, torch.Generator().manual_seed(0), candidates=candidates)
+        pairs = data.draw(2000, torch.Generator().manual_seed(0), candidates=candidates)
         wider = [float(measure(p.clip.mesh[p.driving]) - measure(p.clip.mesh[p.source])) for p in pairs]
         return sum(gap > 0 for gap in wider) / sum(gap != 0 for gap in wider)
 
