@@ -13,9 +13,9 @@ from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, sm
 from .dense_motion import DenseFlow
 from .sampling import Sampler
 
-_TOUCH = 0.1
+_TOUCH = 0.1  # how far colours around the face may leave the photo's, of their range
 _DEPTHS = (0.02, 0.09)  # from lips that speak to the middle of a wide mouth
-_SHADE = (0.55, 0.75, 0.75)
+_SHADE = (0.55, 0.75, 0.75)  # how much of red, green and blue the dark takes there; our choice, by eye
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ _IRIS = 0.2  # its radius, in widths of the eye
 def blink(image_flow: Tensor, grid: Tensor, shifts: Tensor, *, driving: Tensor, jacobian: Tensor, scale: Tensor) -> Tensor:
     """The flow (B,H,W,2) with eyes that open and close, for a grid (H,W,2).
 
-    shifts (B,K,2): where keypoints come from, less the jacobian (B,3,3) of their driving place (B,K,3). Skin above and below an
-    eye stretches like a blind from the edge of its lid to brow and cheek, where the given flow takes over again. Between the
-    edges shows the ball, which turns with its iris and is fixed at the corners. The lid's edge is a line through its keypoints.
+    shifts (B,K,2): where keypoints come from, less the jacobian (B,3,3) of their driving place (B,K,3). scale: (B,1), the driving
+    one. Skin above and below an eye stretches like a blind from the edge of its lid to brow and cheek, where the given flow takes
+    over again. Between the edges shows the ball, which turns with its iris and is fixed at the corners. The lid's edge is a line
+    through its keypoints. Not the paper's.
     """
     points = grid.flatten(0, 1)
     turned = points @ jacobian[:, :2, :2].transpose(1, 2)

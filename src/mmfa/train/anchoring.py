@@ -92,16 +92,25 @@ def fit_identity(shapes: Shapes, *, directions: int = IDENTITY_DIRECTIONS) -> Id
     basis = components(torch.cat([within, between]), _COMPONENTS)
     w, b = (part.T @ part for part in ((within @ basis).double(), (between @ basis).double()))
     basis = basis.double()
-    level = w.diagonal().mean()
-    w = (1 - _SHRINKAGE) * w + (_SHRINKAGE * level + _RIDGE) * torch.eye(len(w)).to(w)
-    root = torch.linalg.cholesky(w)
-    half = torch.linalg.solve_triangular(root, b, upper=False)
-    ratios, vectors = torch.linalg.eigh(torch.linalg.solve_triangular(root, half.T, upper=False))
-    kept = ratios.argsort(descending=True)[:directions]
-    ratios, vectors = ratios[kept].clamp(min=0), vectors[:, kept]
+    ratios, vectors, root = discriminant(w, b, shrinkage=_SHRINKAGE, count=directions)
     read = basis @ torch.linalg.solve_triangular(root.T, vectors, upper=True)
     write = (ratios / (1 + ratios))[:, None] * (basis @ root @ vectors).T
     return IdentityMap(mean, read.float(), write.float())
+
+
+def discriminant(within: Tensor, between: Tensor, *, shrinkage: float, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Discriminant analysis of covariances (q,q) within and between persons.
+
+    Returns the `count` largest ratios (k,) of between to within, their directions (q,k) where within is the identity, and the
+    lower Cholesky root (q,q) of within that takes them there; within is shrunk to its mean variance first.
+    """
+    level = within.diagonal().mean()
+    within = (1 - shrinkage) * within + (shrinkage * level + _RIDGE) * torch.eye(len(within)).to(within)
+    root = torch.linalg.cholesky(within)
+    half = torch.linalg.solve_triangular(root, between, upper=False)
+    ratios, vectors = torch.linalg.eigh(torch.linalg.solve_triangular(root, half.T, upper=False))
+    kept = ratios.argsort(descending=True)[:count]
+    return ratios[kept].clamp(min=0), vectors[:, kept], root
 
 
 def anchor(model: MMFA, data: ClipDataset, *, steps: int, batch: int, seed: int, quiet: bool = False) -> None:

@@ -19,7 +19,7 @@ from ..nets.canonical import MeshCanonicalDetector
 from ..nets.looks import LookEncoder
 from ..nets.mmfa import MMFA
 from ..priors.landmarks import FaceLandmarker
-from .anchoring import IdentityMap, Shapes, components, fit_identity
+from .anchoring import IdentityMap, Shapes, components, discriminant, fit_identity
 from .data import Clip, ClipDataset, face_of
 
 FRAMES = 24
@@ -135,10 +135,7 @@ def _discriminant(rows: Tensor, person: Tensor) -> Tensor:
     both = within.T @ within + between.T @ between
     basis = torch.linalg.eigh(both).eigenvectors[:, -_COMPONENTS:]
     w, b = ((part @ basis).T @ (part @ basis) for part in (within, between))
-    w = (1 - _SHRINKAGE) * w + _SHRINKAGE * w.diagonal().mean() * torch.eye(len(w)).to(w)
-    root = torch.linalg.cholesky(w)
-    half = torch.linalg.solve_triangular(root, b, upper=False)
-    vectors = torch.linalg.eigh(torch.linalg.solve_triangular(root, half.T, upper=False)).eigenvectors[:, -IDENTITIES:]
+    _, vectors, root = discriminant(w, b, shrinkage=_SHRINKAGE, count=IDENTITIES)
     return basis @ torch.linalg.solve_triangular(root.T, vectors, upper=True)
 
 
@@ -156,8 +153,9 @@ def _even(clips: list[Clip]) -> list[tuple[Clip, list[int]]]:
 
 
 def _check(detector: MeshCanonicalDetector, identity: IdentityMap, mean_mesh: Tensor, seen: Looks) -> None:
+    """Raises ConfigError when the detector doesn't place what is seen as `identity` does."""
     offset = seen.mesh.unflatten(1, (-1, 3))
     shape = identity.mean.flatten() + (offset + mean_mesh - identity.mean).flatten(1) @ identity.read @ identity.write
     placed = detector(offset.to(detector.anchors.device))[:, : len(VERTICES)].cpu()
     if float((placed - shape.unflatten(1, (-1, 3))[:, list(VERTICES)]).abs().max()) > _SAME:
-        raise ConfigError("The canonical detector is not the one that stage 0 fits to this data; anchor the model anew first.")
+        raise ConfigError("The canonical detector isn't stage 0's of this data; anchor the model anew (tools/anchor_motion.py).")
