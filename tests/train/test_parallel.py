@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
@@ -18,6 +19,10 @@ from mmfa.errors import ConfigError
 from mmfa.train.checkpoints import lean, newest_first, read, write
 from mmfa.train.config import TrainConfig
 from mmfa.train.trainer import Trainer
+
+# A face mesh whose last digit depends on the batch's size can turn one ReLU of the expression encoder on or off: 0.02 of
+# that network's gradient, in that network alone. A part left out, or a sum in place of the mean, gives 0.3 to 3 in all.
+ONE_FLIP = 0.05
 
 GRADIENTS = """
 import sys
@@ -101,9 +106,10 @@ def test_two_processes_with_half_the_batch_have_the_gradients_of_one(whole: Trai
     one = gradients(smooth, tmp_path / "one", processes=1)
     two = gradients(smooth, tmp_path / "two", processes=2)
     found = differences(one, two)
-    assert "judge" in found and max(found.values()) < 0.01, "float32: drawing the batch in another order gives 3e-4 to 4e-3"
+    assert "judge" in found and median(found.values()) < 0.01, "float32: drawing the batch in another order gives 3e-4 to 4e-3"
+    assert max(found.values()) < ONE_FLIP
     apart = gradients(replace(smooth, sync_batch_norm=False), tmp_path / "apart", processes=2)
-    assert max(differences(one, apart).values()) > 0.05, "without synchronised batch norms it is another training"
+    assert max(differences(one, apart).values()) > 3 * ONE_FLIP, "without synchronised batch norms it is another training"
 
 
 def test_a_batch_that_does_not_divide_is_refused(config: TrainConfig) -> None:
@@ -119,7 +125,8 @@ def test_accumulated_gradients_are_the_mean_over_the_parts(config: TrainConfig, 
         trainer = Trainer(replace(frozen, accumulate=accumulate, output=str(tmp_path / str(accumulate))), quiet=True)
         trainer._train_step(next(iter(trainer._batches(1))))
         seen.append({name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None})
-    assert max(differences(*seen).values()) < 1e-3
+    found = differences(*seen).values()
+    assert median(found) < 1e-3 and max(found) < ONE_FLIP
 
 
 @pytest.mark.slow
