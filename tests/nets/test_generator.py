@@ -5,7 +5,7 @@ import torch
 from mmfa.geometry import image_grid
 from mmfa.nets.appearance import SourceFeatures
 from mmfa.nets.dense_motion import DenseFlow
-from mmfa.nets.generator import LiteGenerator
+from mmfa.nets.generator import LiteGenerator, _in_mouth
 from mmfa.nets.sizes import tiny
 
 
@@ -83,3 +83,10 @@ def test_deep_inside_a_mouth_even_white_paint_is_dark_and_at_the_lips_it_is_whit
     red, green = rows[0], rows[1]
     assert float(red[-1]) < 0.6 and float(green[-1]) < float(red[-1]) - 0.1
     assert float(red[4]) > 0.95 and bool((red.diff() <= 1e-6).all())
+
+
+def test_inside_a_mouth_blue_paint_turns_to_what_red_it_has_and_before_the_lips_it_stays():
+    blue = torch.tensor([0.5, 0.6, 0.9])[None, :, None, None].expand(1, 3, 1, 3)
+    painted = _in_mouth(blue, torch.tensor([-0.1, 0.0, 0.015])[None, None, None])
+    torch.testing.assert_close(painted[..., :2], blue[..., :2])
+    torch.testing.assert_close(painted[0, :, 0, 2], torch.full((3,), 0.5))

@@ -14,7 +14,7 @@ from .dense_motion import DenseFlow
 from .sampling import Sampler
 
 _TOUCH = 0.1  # how far colours around the face may leave the photo's, of their range
-_DEPTHS = (0.02, 0.09)  # from lips that speak to the middle of a wide mouth
+_DEPTHS = (0.015, 0.055)  # from lips that speak to the inside of a wide mouth
 _SHADE = (0.55, 0.75, 0.75)  # how much of red, green and blue the dark takes there; our choice, by eye
 
 
@@ -90,7 +90,7 @@ class LiteGenerator(nn.Module):
             y = output(x).float()
             keep = y[:, 3:].sigmoid() * (1 - fresh.sum(1, keepdim=True)).clamp_min(0)
             keep = torch.lerp(keep, torch.ones_like(keep), resize(flow.backdrop, size))
-            painted = y[:, :3].sigmoid() * _cavity(resize(flow.openings[:, :1], size))
+            painted = _in_mouth(y[:, :3].sigmoid(), resize(flow.openings[:, :1], size))
             images.append(torch.lerp(_touched_up(photo, painted, resize(flow.around, size)), photo, keep))
             if level:
                 x = stack_maps(x, images[-1], keep)
@@ -123,9 +123,14 @@ def judge_layers(features: SourceFeatures, flow: DenseFlow) -> Tensor:
     return torch.lerp(head, plate, flow.background)
 
 
-def _cavity(depth: Tensor) -> Tensor:
-    """How much light (B,3,h,w) there is at a depth (B,1,h,w) within the lips, in grid units: far inside it is dark, and red."""
-    return 1 - smooth_step(depth, *_DEPTHS) * depth.new_tensor(_SHADE)[:, None, None]
+def _in_mouth(painted: Tensor, depth: Tensor) -> Tensor:
+    """Colours (B,3,h,w) painted at a depth (B,1,h,w) within the lips, in grid units.
+
+    Nothing in there is bluer than red, and far inside it is dark.
+    """
+    warm = torch.minimum(painted, painted[:, :1])
+    painted = torch.lerp(painted, warm, smooth_step(depth, 0.0, _DEPTHS[0]))
+    return painted * (1 - smooth_step(depth, *_DEPTHS) * depth.new_tensor(_SHADE)[:, None, None])
 
 
 def _touched_up(photo: Tensor, painted: Tensor, around: Tensor) -> Tensor:
