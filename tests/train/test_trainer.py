@@ -18,6 +18,7 @@ from mmfa.faces import PixelFace, crop_box, face_input
 from mmfa.geometry import matrix_to_euler
 from mmfa.motion import COMPOSITIONS
 from mmfa.nets.anchors import VERTICES
+from mmfa.nets.sizes import build_model
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker, eye_opening, mouth_opening, roi_from_landmarks, to_pixels
 from mmfa.priors.pose import head_pose, normalise
 from mmfa.train import losses
@@ -26,7 +27,7 @@ from mmfa.train.checkpoints import newest_first
 from mmfa.train.config import TrainConfig
 from mmfa.train.data import Augmentation, ClipDataset, StepBatches, face_of, mirror
 from mmfa.train.trainer import Trainer
-from mmfa.weights import SIZES, from_pretrained
+from mmfa.weights import SIZES, from_pretrained, save_pretrained
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("vae"))
@@ -372,6 +373,14 @@ def test_init_starts_from_a_model(config, tmp_path) -> None:
 def test_init_of_another_size_is_refused(config) -> None:
     with pytest.raises(ConfigError, match="not of the size"):
         Trainer(replace(config, init="lite"), quiet=True)
+
+
+def test_init_that_knows_no_pictures_is_told_how_to_learn_them(config, tmp_path) -> None:
+    params = SIZES["lite"]()
+    blind = replace(params, canonical=replace(params.canonical, directions=0))
+    save_pretrained(build_model(blind), tmp_path / "blind")
+    with pytest.raises(ConfigError, match=r"not of the size 'lite'.*anchor_motion\.py"):
+        Trainer(replace(config, model="lite", init=str(tmp_path / "blind")), quiet=True)
 
 
 def test_candidates_draw_pairs_that_move_more(clips: Path, cache: Path) -> None:

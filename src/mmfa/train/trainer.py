@@ -31,7 +31,8 @@ from ..nets.discriminator import (
     LiteDiscriminator,
     LiteDiscriminatorParams,
 )
-from ..nets.mmfa import MMFA
+from ..nets.mmfa import MMFA, LiteParams
+from ..nets.paper import PaperParams
 from ..nets.sizes import build_model
 from ..weights import SIZES, from_pretrained, save_pretrained
 from . import checkpoints, losses
@@ -408,6 +409,15 @@ def _initial_model(config: TrainConfig) -> MMFA:
     if config.init:
         initial = from_pretrained(config.init)
         if initial.params != params:
-            raise ConfigError(f"init: {config.init!r} is not of the size {config.model!r}.")
+            raise ConfigError(f"init: {config.init!r} is not of the size {config.model!r}.{_cure(initial.params, params)}")
         model.load_state_dict(initial.state_dict())
     return model
+
+
+def _cure(found: LiteParams | PaperParams, wanted: LiteParams | PaperParams) -> str:
+    """What to do about weights of another size, where something can be done: those of 0.4.0 and before go by the mesh alone."""
+    if not isinstance(found, LiteParams) or not isinstance(wanted, LiteParams):
+        return ""
+    if found.canonical.directions or dataclasses.replace(found, canonical=wanted.canonical) != wanted:
+        return ""
+    return " Its canonical detector knows no pictures: tools/anchor_motion.py MODEL OUT --data DATA --looks makes one that does."
