@@ -6,7 +6,8 @@ DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mm
 disc around each iris, 0.18 eye widths in radius, is moved by `shift` pixels of 256, up, down, left and right; the picture is
 stretched up to a radius of 0.28 and untouched beyond. Landmarks are detected in the picture before and after. Numbers: how far
 points move in the image along the shift, over the shift, in the mean over frames. Truth is 1 for the irises and 0 for all
-others.
+others but the lids, whose edges are within the stretched ring. Second table: the same by the patches of
+`benchmarks/patches.py`, which know nothing of faces.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from patches import PATCHES, found
 from torch import Tensor
 
 from mmfa.geometry import image_grid, warp
@@ -62,6 +64,7 @@ def main() -> None:
     data = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=SIZE)
     landmarker, detector = FaceLandmarker(), FaceDetector()
     rows: dict[str, list[Tensor]] = {way: [] for way in WAYS}
+    patches: dict[str, list[Tensor]] = {way: [] for way in WAYS}
     for clip, *_ in list(data.people.values())[: options.people]:
         for index in (len(clip.landmarks) // 4, len(clip.landmarks) // 2):
             image = clip.images([index], size=SIZE)
@@ -73,13 +76,22 @@ def main() -> None:
             faces = [face.points[:, :2] for face in seen if face is not None]
             if len(faces) < len(seen):
                 continue
-            for (name, way), points in zip(WAYS.items(), faces[1:], strict=True):
+            pixels = (clip.landmarks[index][:, :2] + 1) * ((SIZE - 1) / 2)
+            before, *after = (255 * picture[0].mean(0) for picture in pictures)
+            for (name, way), points, other in zip(WAYS.items(), faces[1:], after, strict=True):
                 change = (points - faces[0]) @ torch.tensor(way) / (options.shift * 2 / SIZE)
                 rows[name].append(torch.stack([change[list(group)].mean() for group in GROUPS.values()]))
+                ways = [
+                    torch.stack([found(before, other, pixels[vertex], radius) for vertex in group]).mean(0)
+                    for group, radius in PATCHES.items()
+                ]
+                patches[name].append(torch.stack(ways) @ torch.tensor(way) / (options.shift * (SIZE - 1) / SIZE))
     print(f"{len(rows['down'])} frames, irises moved by {options.shift} pixels\n")
-    print("| | " + " | ".join(GROUPS) + " |\n|" + "---|" * (len(GROUPS) + 1))
-    for name, changes in rows.items():
-        print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in torch.stack(changes).mean(0)) + " |")
+    for names, table in ((tuple(GROUPS), rows), (("irises", "eye corners", "brows"), patches)):
+        print("| | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 1))
+        for name, changes in table.items():
+            print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in torch.stack(changes).mean(0)) + " |")
+        print()
 
 
 if __name__ == "__main__":

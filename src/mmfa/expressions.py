@@ -38,15 +38,14 @@ LARGEST_TEMPERATURE = 2.0
 class Measures:
     """What named directions move, (B,) each: lengths over the distance of the outer eye corners, left and right the image's.
 
-    Brows and irises are where they are in the pose-normalised face, which tells something against the same person's at another
-    time only. The corners of the eyes are no place to count from: a landmark network takes them along with the irises, up and
-    down nearly three quarters as far (`benchmarks/iris.py`), and a look down would read as raised brows.
-
     jaw_open: height of the gap between the inner lips.
     smile: width of the mouth, less how far below the nostrils its corners are.
     blink_left, blink_right: minus the mean height of the gap between the lids.
-    brow_raise: how high up the brows are, on average.
-    gaze_x, gaze_y: how far right, how far down the irises are, mean of both eyes.
+    brow_raise: mean height of the brows above the eye corners.
+    gaze_x, gaze_y: how far right, how far down the irises are from the middle of the eye corners, mean of both eyes.
+
+    On a model's keypoints they are exact. On landmarks of pictures the corners of the eyes go along with irises that move alone
+    (`benchmarks/iris.py`), so that a gaze reads short, and one that goes down as raised brows.
     """
 
     jaw_open: Tensor
@@ -72,15 +71,16 @@ def measures(mesh: Tensor) -> Measures:
         return mesh[:, list(vertices), :2].mean(1)
 
     unit = (middle(33) - middle(263)).norm(dim=1)
-    brows, irises = middle(70, 105, 107, 300, 334, 336), middle(468, 473)
+    corners, brows = middle(33, 133, 263, 362), middle(70, 105, 107, 300, 334, 336)
+    gaze = middle(468, 473) - corners
     lengths = {
         "jaw_open": (middle(14) - middle(13))[:, 1],
         "smile": (middle(291) - middle(61))[:, 0] + (middle(98, 327) - middle(61, 291))[:, 1],
         "blink_left": (middle(160, 159, 158) - middle(144, 145, 153))[:, 1],
         "blink_right": (middle(387, 386, 385) - middle(373, 374, 380))[:, 1],
-        "brow_raise": -brows[:, 1],
-        "gaze_x": irises[:, 0],
-        "gaze_y": irises[:, 1],
+        "brow_raise": (corners - brows)[:, 1],
+        "gaze_x": gaze[:, 0],
+        "gaze_y": gaze[:, 1],
     }
     return Measures(**{name: length / unit for name, length in lengths.items()})
 
