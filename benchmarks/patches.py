@@ -27,7 +27,7 @@ from torch import Tensor
 
 from mmfa.expressions import NAMES, ExpressionSpace, measures
 from mmfa.nets.mmfa import MMFA
-from mmfa.train.calibration import _drawn, _frames, people_of
+from mmfa.train.calibration import drawn_frames, frames_of, people_of
 from mmfa.train.data import Clip, ClipDataset, face_of
 from mmfa.train.directions import weighted_spread, within_person
 from mmfa.train.vae import VAEConfig, tracked_clips
@@ -100,8 +100,8 @@ def main() -> None:
     person, weight = people_of(clips)
     seen = measures(torch.cat([clip.mesh for clip in clips.clips])).stack()
     spread = weighted_spread(within_person(seen, person), weight)[[NAMES.index(name) for name in DIRECTIONS]]
-    frames = _frames(clips)
-    each = [changes(model, steps, *frames[index]) for index in _drawn(clips, options.frames, 0)]
+    frames = frames_of(clips)
+    each = [changes(model, steps, *frames[index]) for index in drawn_frames(clips, options.frames, 0)]
     moved, corners = torch.stack([row for row, _ in each]) / spread, torch.stack([row for _, row in each])
     print(f"{len(moved)} frames\n\n| | " + " | ".join(DIRECTIONS) + " | own/other | eye corners, across |\n|" + "---|" * 6)
     for i, name in enumerate(DIRECTIONS):

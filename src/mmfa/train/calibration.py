@@ -64,11 +64,11 @@ def keypoint_effects(model: MMFA, steps: Tensor, clips: ClipDataset, *, count: i
     def measured(canonical: Tensor, f: Tensor) -> Tensor:
         return keypoint_measures(canonical + model.expression_decoder(f, canonical)).stack()
 
-    face = face_of(torch.zeros(len(_frames(clips)), 0), torch.cat([clip.landmarks for clip in clips.clips]))
+    face = face_of(torch.zeros(len(frames_of(clips)), 0), torch.cat([clip.landmarks for clip in clips.clips]))
     feature, canonical = model.motion(face).expression, model.canonical(face)
     person, weight = people_of(clips)
     spread = weighted_spread(within_person(measured(canonical, feature), person), weight)
-    drawn = torch.tensor(_drawn(clips, count, seed))
+    drawn = torch.tensor(drawn_frames(clips, count, seed))
     feature, canonical = feature[drawn], canonical[drawn]
     before = measured(canonical, feature)
     return torch.stack([measured(canonical, feature + step) - before for step in steps], 1) / spread
@@ -84,9 +84,9 @@ def picture_effects(model: MMFA, steps: Tensor, clips: ClipDataset, *, count: in
     person, weight = people_of(clips)
     mesh = torch.cat([clip.mesh for clip in clips.clips])
     spread = weighted_spread(within_person(measures(mesh).stack(), person), weight)
-    frames, landmarker, detector = _frames(clips), FaceLandmarker(), FaceDetector()
+    frames, landmarker, detector = frames_of(clips), FaceLandmarker(), FaceDetector()
     found = []
-    for index in tqdm(_drawn(clips, count, seed), desc="directions in pictures", unit="frame", disable=quiet or None):
+    for index in tqdm(drawn_frames(clips, count, seed), desc="directions in pictures", unit="frame", disable=quiet or None):
         change = _in_pictures(model, steps, *frames[index], tracker=lambda: FaceTracker(landmarker=landmarker, detector=detector))
         found += [] if change is None else [change / spread]
     if not found:
@@ -101,12 +101,13 @@ def people_of(clips: ClipDataset) -> tuple[Tensor, Tensor]:
     return person, (1 / (lengths * len(lengths)))[person]
 
 
-def _frames(clips: ClipDataset) -> list[tuple[Clip, int]]:
+def frames_of(clips: ClipDataset) -> list[tuple[Clip, int]]:
+    """All frames, clip by clip."""
     return [(clip, index) for clip in clips.clips for index in range(len(clip.landmarks))]
 
 
-def _drawn(clips: ClipDataset, count: int, seed: int) -> list[int]:
-    """Frames, people evenly; the first of them are the same for every count."""
+def drawn_frames(clips: ClipDataset, count: int, seed: int) -> list[int]:
+    """Indices into `frames_of`, people evenly; the first of them are the same for every count."""
     weight = people_of(clips)[1].double().cumsum(0)
     places = torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.searchsorted(weight, places).clamp(max=len(weight) - 1).tolist()
