@@ -1,4 +1,4 @@
-"""What the landmark network takes along when nothing but the irises moves: why no measure of a face hangs on the eyes' corners.
+"""What the landmark network takes along when nothing but the irises moves, and what patches of the picture make of it.
 
     python benchmarks/iris.py DATA --cache CACHE [--split train] [--people 60] [--shift 1.5]
 
