@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mmfa.geometry import (
+    Bend,
     euler_to_matrix,
     geodesic_angle,
     image_grid,
@@ -159,6 +160,27 @@ def test_transformed_image_repeats_the_border():
     image[..., 0] = 1  # the left column
     shifted = transform_image(image, similarity(torch.zeros(1), torch.ones(1), torch.tensor([[1.0, 0.0]])))
     torch.testing.assert_close(shifted[0, 0, 0], torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]))
+
+
+def test_a_bend_moves_pictures_and_points_alike():
+    bend, size = Bend.of(torch.randn(20, Bend.NUMBERS, generator=torch.Generator().manual_seed(3))), 65
+    place = torch.tensor([[[0.25, -0.125]]]).expand(20, 1, 2)
+    grid = image_grid(size, size)
+    image = torch.exp(-(grid - place[0]).square().sum(-1) / 0.003)[None, None].expand(20, 1, size, size)
+    weight = bend.image(image)
+    weight = weight / weight.sum((2, 3), keepdim=True)
+    centre = (weight[:, 0, ..., None] * grid).sum((1, 2))
+    moved = bend.points(place)
+    assert float((moved - place).abs().mean()) > 0.03
+    torch.testing.assert_close(centre, moved[:, 0], atol=5e-3, rtol=0)
+    torch.testing.assert_close(bend.back(moved), place, atol=1e-4, rtol=0)
+
+
+def test_a_bend_of_nothing_changes_nothing():
+    bend = Bend.of(torch.zeros(2, Bend.NUMBERS))
+    image, points = torch.rand(2, 3, 9, 9), torch.rand(2, 5, 3)
+    torch.testing.assert_close(bend.image(image), image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(bend.points(points), points)
 
 
 SQUARE = torch.tensor([[[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmfa.geometry import euler_to_matrix, invert_affine, similarity, transform_points
+from mmfa.geometry import Bend, euler_to_matrix, invert_affine, similarity, transform_points
 from mmfa.nets.anchors import VERTICES
 from mmfa.nets.discriminator import Judgement
 from mmfa.priors.groups import BROWS, EYES, IRISES, LIPS
@@ -36,6 +36,10 @@ def judged(logit: float, *features: float) -> Judgement:
 def turn() -> Tensor:
     """A turn of 90 degrees from x to y, to double size, then 0.5 to the right."""
     return similarity(torch.tensor([90.0]), torch.tensor([2.0]), torch.tensor([[0.5, 0.0]]))
+
+
+def turned_back(points: Tensor) -> Tensor:
+    return transform_points(points, invert_affine(turn()).expand(len(points), -1, -1))
 
 
 def spread() -> Tensor:
@@ -85,8 +89,8 @@ CASES = {
         lambda: losses.feature_matching_loss(judged(0.0, 0.5, 0.5), judged(1.0, 0.5, 0.5)),
     ),
     "equivariance": (
-        lambda: losses.equivariance_loss(random(1, 5, 3), random(1, 5, 3), turn()),
-        lambda: losses.equivariance_loss(random(1, 5, 3), transform_points(random(1, 5, 3), turn()), turn()),
+        lambda: losses.equivariance_loss(random(1, 5, 3), random(1, 5, 3), turned_back),
+        lambda: losses.equivariance_loss(random(1, 5, 3), transform_points(random(1, 5, 3), turn()), turned_back),
     ),
     "keypoint_prior": (
         lambda: losses.keypoint_prior_loss(random(2, 5, 3)),
@@ -162,7 +166,7 @@ def test_bfloat16_from_a_network_is_compared_in_float32() -> None:
         "deformation": (losses.deformation_loss(moved), 3 / 256),
         "landmark": (losses.landmark_loss(points, moved, torch.ones(2)), 7 / 256),
         # T^-1 of (e, e) is (e/2, 1/4 - e/2).
-        "equivariance": (losses.equivariance_loss(points, moved, turn().expand(2, -1, -1)), 0.25 / 2),
+        "equivariance": (losses.equivariance_loss(points, moved, turned_back), 0.25 / 2),
         "keypoint_prior": (losses.keypoint_prior_loss(moved[:, :2]), 0.2 + 0.33 - 1 / 256),
         "ssl": (losses.ssl_loss(moved[..., 0], moved[..., 0]), 0),
     }
@@ -332,21 +336,51 @@ def test_feature_matching_wants_equally_many_stages() -> None:
 def test_equivariance_value() -> None:
     """(1, 0) goes to (0.5, 2) under `turn`; (0.5, 2.4) comes back to (1.2, 0)."""
     keypoints, transformed = torch.tensor([[[1.0, 0.0, 5.0]]]), torch.tensor([[[0.5, 2.4, -5.0]]])
-    assert float(losses.equivariance_loss(keypoints, transformed, turn())) == pytest.approx(0.2 / 2, rel=1e-5)
+    assert float(losses.equivariance_loss(keypoints, transformed, turned_back)) == pytest.approx(0.2 / 2, rel=1e-5)
 
 
 def test_equivariance_knows_the_direction() -> None:
     keypoints = random(1, 5, 3)
     wrong = transform_points(keypoints, invert_affine(turn()))
-    assert float(losses.equivariance_loss(keypoints, wrong, turn())) > 0.1
+    assert float(losses.equivariance_loss(keypoints, wrong, turned_back)) > 0.1
 
 
 def test_equivariance_teaches_both_estimates_but_not_the_depth() -> None:
     keypoints, transformed = random(1, 5, 3).requires_grad_(), (random(1, 5, 3) / 2).requires_grad_()
-    losses.equivariance_loss(keypoints, transformed, turn()).backward()
+    losses.equivariance_loss(keypoints, transformed, turned_back).backward()
     for points in (keypoints, transformed):
         assert points.grad is not None
         assert (points.grad[..., :2].abs().sum(-1) > 0).all() and (points.grad[..., 2] == 0).all()
+
+
+def test_keypoints_that_do_not_look_at_the_picture_cost_equivariance() -> None:
+    """Points that stay where they are, and arbitrary points that move with a rigid head of known pose: a similarity costs the
+    second nothing, which is why T bends."""
+    generator = torch.Generator().manual_seed(0)
+    count = 500
+    bend = Bend.of(torch.randn(count, Bend.NUMBERS, generator=generator))
+    turns = similarity(
+        40 * torch.rand(count, generator=generator) - 20,
+        0.8 + 0.4 * torch.rand(count, generator=generator),
+        0.3 * torch.rand(count, 2, generator=generator) - 0.15,
+    )
+    vertices, _ = template()
+    face = (0.5 * vertices).expand(count, -1, -1)
+    points = (2 * torch.rand(20, 3, generator=generator) - 1).expand(count, -1, -1)
+
+    def placed(landmarks: Tensor) -> Tensor:
+        pose = head_pose(landmarks)
+        return pose.scale[:, :, None] * points @ pose.rotation.transpose(1, 2) + pose.translation[:, None]
+
+    def back(moved: Tensor) -> Tensor:
+        return transform_points(moved, invert_affine(turns))
+
+    still = placed(face)
+    assert float(losses.equivariance_loss(still, still, bend.back)) > 0.02
+    assert float(losses.equivariance_loss(still, placed(bend.points(face)), bend.back)) > 0.01
+    assert float(losses.equivariance_loss(still, placed(transform_points(face, turns)), back)) < 1e-6
+    exact = bend.points(0.6 * still)
+    assert float(losses.equivariance_loss(0.6 * still, exact, bend.back)) < 1e-4
 
 
 def test_keypoint_prior_value() -> None:

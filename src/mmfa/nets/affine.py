@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..geometry import image_grid
 from .blocks import BottleneckTrunk, mlp, start_small
 
 
@@ -40,22 +41,32 @@ class MeshAffineEstimator(nn.Module):
 class AffineParams:
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     blocks: tuple[int, ...] = (3, 3, 5, 2)
+    heatmap: bool = False
+    """Whether t is the centre of a heat map over the features, and so follows them from the start; else read from their mean."""
 
 
 class AffineEstimator(nn.Module):
     """The paper's estimator: image (B,3,S,S) to s (B,1) and t (B,3).
 
-    ``s = exp(a)``, t_z = 0: depth is unused under orthographic projection. The head starts at s = 1, t = 0.
+    ``s = exp(a)``, t_z = 0: depth is unused under orthographic projection. The heads start at s = 1, t = 0.
     """
 
     def __init__(self, params: AffineParams) -> None:
         super().__init__()
         self.params = params
         self.trunk = BottleneckTrunk(params.widths, params.blocks)
-        self.head = nn.Linear(params.widths[-1], 3)
+        self.head = nn.Linear(params.widths[-1], 1 if params.heatmap else 3)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.heat = nn.Conv2d(params.widths[-1], 1, 1) if params.heatmap else None
+        if self.heat is not None:
+            nn.init.zeros_(self.heat.weight)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        change = self.head(self.trunk(image))
+        features = self.trunk(image)
+        change = self.head(features.mean((2, 3)))
+        if self.heat is not None:
+            weights = self.heat(features).float().flatten(2).softmax(2)
+            place = weights @ image_grid(*features.shape[-2:], device=image.device).flatten(0, 1)
+            change = torch.cat([change, place[:, 0]], 1)
         return change[:, :1].exp(), torch.cat([change[:, 1:], torch.zeros_like(change[:, :1])], 1)

@@ -156,7 +156,7 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckTrunk(nn.Sequential):
-    """Face-vid2vid's pose and expression trunk: (B,3,S,S) to pooled features (B,widths[-1])."""
+    """Face-vid2vid's pose and expression trunk: (B,3,S,S) to features (B,widths[-1],h,w), h = S / 2^(1 + stages)."""
 
     def __init__(self, widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
         stem = widths[0] // 4
@@ -168,7 +168,7 @@ class BottleneckTrunk(nn.Sequential):
                 layers.append(Bottleneck(width, stride=2))
             layers += [Bottleneck(width) for _ in range(count)]
             channels = width
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(*layers)
 
 
 @contextmanager

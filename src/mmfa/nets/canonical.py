@@ -92,6 +92,8 @@ class CanonicalParams:
     encoder: tuple[int, ...] = (64, 128, 256, 512, 1024)
     decoder: tuple[int, ...] = (512, 256, 128, 64, 32)
     temperature: float = 0.1
+    centred: bool = False
+    """Whether their centroid is moved to the origin (the paper's assumption 1); else t has to make up for it."""
 
 
 class CanonicalKeypointDetector(nn.Module):
@@ -117,7 +119,8 @@ class CanonicalKeypointDetector(nn.Module):
         size = (image.shape[-2] // self.params.shrink, image.shape[-1] // self.params.shrink)
         small = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
         volume = self.encoder(small).unflatten(1, (-1, self.params.depth))
-        return soft_argmax(self.decoder(volume), temperature=self.params.temperature)
+        keypoints = soft_argmax(self.decoder(volume), temperature=self.params.temperature)
+        return keypoints - keypoints.mean(1, keepdim=True) if self.params.centred else keypoints
 
 
 def soft_argmax(heatmaps: Tensor, *, temperature: float) -> Tensor:

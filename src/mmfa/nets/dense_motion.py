@@ -197,6 +197,10 @@ class DenseMotionParams:
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     narrowest: int = 32
     heatmap_variance: float = 0.01
+    kernel: int = 7
+    prior: bool = False
+    """Whether mask logits start as Gaussians around the driving keypoints, as in `lite`, so that each moves its surroundings
+    from the first step on."""
 
 
 class DenseMotion(nn.Module):
@@ -215,11 +219,17 @@ class DenseMotion(nn.Module):
             ups.append(UpBlock(channels, width, dims=3))
             channels = width + skip
         self.up = nn.ModuleList(ups)
-        self.masks = nn.Conv3d(channels, count, 7, 1, 3)
-        self.occlusion = nn.Conv2d(channels * params.depth, 1, 7, 1, 3)
+        self.masks = nn.Conv3d(channels, count, params.kernel, 1, params.kernel // 2)
+        self.occlusion = nn.Conv2d(channels * params.depth, 1, params.kernel, 1, params.kernel // 2)
+        self.log_width = None
+        if params.prior:
+            self.log_width = nn.Parameter(torch.full((params.keypoints,), -1.6))
+            nn.init.normal_(self.masks.weight, std=1e-3)
+            nn.init.zeros_(self.masks.bias)  # type: ignore[arg-type]
+            nn.init.constant_(self.occlusion.bias, 2.0)  # type: ignore[arg-type]
 
     def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> DenseFlow:
-        """As `LiteDenseMotion.forward`; `scale` is not used, the mask network sees the keypoints alone."""
+        """As `LiteDenseMotion.forward`. Only the masks' prior uses `scale`. `DenseFlow.image` is at the volume's h and w."""
         params = self.params
         batch, _, depth, height, width = volume.shape
         grid = volume_grid(depth, height, width, device=volume.device)
@@ -242,10 +252,20 @@ class DenseMotion(nn.Module):
             x = torch.cat([up(x), levels.pop()], 1)
         # In bfloat16, oneDNN's backward pass of some 7x7x7 convolutions corrupts the heap (torch 2.13).
         with torch.autocast(volume.device.type, enabled=False):
-            masks = self.masks(x.float()).softmax(1)
+            masks = self.masks(x.float())
+            if self.log_width is not None:
+                places, reach = grid.flatten(0, 2), self.log_width.exp() * scale
+                masks = add_prior(masks.flatten(2), places, driving.float(), width=reach).unflatten(2, masks.shape[2:])
+            masks = masks.softmax(1)
+            # The same masks on the picture: each keypoint's motion at its own depth.
+            share = masks.mean(2).flatten(2)  # (B,K+1,h*w)
+            flat, plane = image_grid(height, width, device=volume.device).flatten(0, 1), jacobian.float()[:, :2]
+            shifts = offsets[..., :2] + driving[..., 2:] * plane[:, None, :, 2]
+            turned = flat @ plane[..., :2].transpose(1, 2)
+            image_flow = torch.lerp(turned, flat.expand_as(turned), share[:, 0, :, None]) + share[:, 1:].transpose(1, 2) @ shifts
         return DenseFlow(
             volume=(masks[..., None] * flows).sum(1),
-            image=None,
+            image=image_flow.unflatten(1, (height, width)),
             occlusion=self.occlusion(x.flatten(1, 2)).float().sigmoid(),
             skip_occlusion=None,
             hint=None,

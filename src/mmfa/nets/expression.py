@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .blocks import BottleneckTrunk, mlp, start_small
@@ -34,19 +35,27 @@ class ExpressionEncoderParams:
     features: int = 64
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     blocks: tuple[int, ...] = (3, 3, 5, 2)
+    grid: int = 1
+    """The features are pooled to this many places along a side before they are read."""
 
 
 class ExpressionEncoder(nn.Module):
-    """The paper's E_exp: image (B,3,S,S) to the expression feature f (B,N) through a bottleneck trunk (A.1)."""
+    """The paper's E_exp: image (B,3,S,S) to the expression feature f (B,N) through a bottleneck trunk (A.1).
+
+    Each number of f has mean 0 and variance 1 over faces (batch norm without gain). In the cosine of L_ssl what all faces
+    have in common would hide what they differ in: two people's f had a cosine of 0.9.
+    """
 
     def __init__(self, params: ExpressionEncoderParams) -> None:
         super().__init__()
         self.params = params
         self.trunk = BottleneckTrunk(params.widths, params.blocks)
-        self.head = nn.Linear(params.widths[-1], params.features)
+        self.head = nn.Linear(params.widths[-1] * params.grid**2, params.features)
+        self.norm = nn.BatchNorm1d(params.features, affine=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.trunk(image))
+        features = F.adaptive_avg_pool2d(self.trunk(image), self.params.grid)
+        return self.norm(self.head(features.flatten(1)))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,23 @@ class FaceInput:
         """Some faces of the batch."""
         return FaceInput(*(getattr(self, field.name)[index] for field in fields(self)))
 
+    @staticmethod
+    def concatenate(faces: Sequence[FaceInput]) -> FaceInput:
+        """Faces of one size, one after the other."""
+        return FaceInput(*(torch.cat([getattr(face, field.name) for face in faces]) for field in fields(FaceInput)))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Canonical keypoints (B,K,3) and motion of B faces."""
+
+    canonical: Tensor
+    motion: Motion
+
+    def __getitem__(self, index: slice) -> Reading:
+        """Some of them."""
+        return Reading(self.canonical[index], self.motion[index])
+
 
 @dataclass(frozen=True)
 class Source:
@@ -77,6 +94,15 @@ class Source:
             plate_skips=tuple(change(skip) for skip in self.features.plate_skips),
         )
         return Source(features, change(self.canonical), motion, change(self.keypoints))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Driving keypoints and deformation (B,K,3), and the dense flow to them."""
+
+    keypoints: Tensor
+    deformation: Tensor
+    flow: DenseFlow
 
 
 @dataclass(frozen=True)
@@ -171,9 +197,14 @@ class MMFA(nn.Module):
             placed = compose(canonical, deformation, motion, mode=self.params.composition)
         return placed, deformation
 
-    def source(self, face: FaceInput) -> Source:
-        """All that a source photo needs, once."""
-        canonical, motion = self.canonical(face), self.motion(face)
+    def read(self, face: FaceInput) -> Reading:
+        """What the motion networks see in faces."""
+        return Reading(self.canonical(face), self.motion(face))
+
+    def source(self, face: FaceInput, reading: Reading | None = None) -> Source:
+        """All that a source photo needs, once. reading: what `read` says of it, if that is known already."""
+        reading = reading or self.read(face)
+        canonical, motion = reading.canonical, reading.motion
         keypoints, _ = self.keypoints(canonical, motion)
         return Source(self._features(face.image, keypoints, motion), canonical, motion, keypoints)
 
@@ -186,8 +217,8 @@ class MMFA(nn.Module):
             plate = background_plate(image, flow.background)
         return replace(features, plate=plate, plate_skips=self.appearance(plate).skips)
 
-    def render(self, source: Source, driving: Motion, *, gain: Tensor | None = None) -> Rendering:
-        """The source under the driving motion; both of the same batch size. `gain`: see `keypoints`."""
+    def move(self, source: Source, driving: Motion, *, gain: Tensor | None = None) -> Moved:
+        """Where everything of the source goes under the driving motion; both of the same batch size. `gain`: see `keypoints`."""
         keypoints, deformation = self.keypoints(source.canonical, driving, gain=gain)
         with full_precision(keypoints):
             local = jacobian(source.motion, driving, mode=self.params.composition)
@@ -198,7 +229,12 @@ class MMFA(nn.Module):
             jacobian=local,
             scale=driving.scale,
         )
-        return Rendering(self.generator(source.features, flow), keypoints, deformation, flow)
+        return Moved(keypoints, deformation, flow)
+
+    def render(self, source: Source, driving: Motion, *, gain: Tensor | None = None) -> Rendering:
+        """The source under the driving motion: `move`, drawn."""
+        moved = self.move(source, driving, gain=gain)
+        return Rendering(self.generator(source.features, moved.flow), moved.keypoints, moved.deformation, moved.flow)
 
     def forward(self, source: FaceInput, driving: FaceInput) -> Rendering:
         return self.render(self.source(source), self.motion(driving))

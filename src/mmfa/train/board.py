@@ -76,17 +76,17 @@ def draw_samples(model: MMFA, batch: Batch) -> Array:
         batch.driving.image,
         output,
         draw_keypoints(output, rendering.keypoints),
-        model.render(source, canonical_motion(source.motion)).images[-1],
+        model.render(source, canonical_motion(source.motion, keep_size=not model.needs_pixels)).images[-1],
         crossed,
     ]
     return contact_sheet([list(to_uint8(row.cpu())) for row in rows])
 
 
-def canonical_motion(motion: Motion) -> Motion:
-    """R = I, t = 0 and no deformation at the motion's own scale, so that the face keeps its size in the crop."""
+def canonical_motion(motion: Motion, *, keep_size: bool) -> Motion:
+    """R = I, s = 1, t = 0 and no deformation (Fig. 7); or at the motion's own scale, so that the face keeps its size in the crop."""
     return Motion(
         rotation=torch.eye(3, device=motion.rotation.device).expand_as(motion.rotation),
-        scale=motion.scale,
+        scale=motion.scale if keep_size else torch.ones_like(motion.scale),
         translation=torch.zeros_like(motion.translation),
         expression=motion.expression,
         intensity=torch.zeros_like(motion.scale),

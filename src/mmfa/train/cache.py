@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -36,11 +37,12 @@ def prepare(
     fps: float,
     split: str = "train",
     stills: bool = False,
+    side: int = 0,
     workers: int = 0,
     quiet: bool = False,
 ) -> list[CachedClip]:
     """Decode every clip of a data set (see `dataset.index.entries`) once, tracking faces where `mmfa prepare` didn't; with
-    `stills` its pictures too.
+    `stills` its pictures too. With `side` frames that are larger are shrunk to that many pixels, after tracking.
 
     What is cached already is kept, so it can be interrupted. With `workers` that many processes share the work.
     Returns the cache files of the split. Clips that cannot be read or show no face are skipped, counted and named.
@@ -49,8 +51,9 @@ def prepare(
     if not found:
         raise MediaError(f"{data} has no clip in the split {split!r}.")
     cache.mkdir(parents=True, exist_ok=True)
-    targets = [cache / f"{split}__{entry.name}.safetensors" for entry in found]
-    jobs = [(entry, target, fps) for entry, target in zip(found, targets, strict=True) if not target.exists()]
+    ending = f"@{side}.safetensors" if side else ".safetensors"
+    targets = [cache / f"{split}__{entry.name}{ending}" for entry in found]
+    jobs = [(entry, target, fps, side) for entry, target in zip(found, targets, strict=True) if not target.exists()]
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, initializer=torch.set_num_threads, initargs=(1,)) if workers > 1 else nullcontext() as pool:
         results = pool.imap_unordered(_cache, jobs) if pool else map(_cache, jobs)
@@ -65,9 +68,9 @@ def prepare(
     return done
 
 
-def _cache(job: tuple[Entry, Path, float]) -> str | None:
+def _cache(job: tuple[Entry, Path, float, int]) -> str | None:
     """Decode and track one clip into its cache file; what is wrong with the clip, or None."""
-    entry, target, fps = job
+    entry, target, fps, side = job
     try:
         frames, points = _read(entry, fps=fps)
         if entry.kind == "image" and not frames:
@@ -77,10 +80,21 @@ def _cache(job: tuple[Entry, Path, float]) -> str | None:
         if frames[0].shape[0] != frames[0].shape[1]:
             raise MediaError(f"{entry.path} is not square: training clips are face crops, as `mmfa prepare` makes them.")
         with atomic_output(target) as temporary:
-            save_file({"frames": torch.stack(frames), "landmarks": torch.stack(points)}, str(temporary))
+            save_file(
+                {"frames": shrink(torch.stack(frames), side or frames[0].shape[0]), "landmarks": torch.stack(points)},
+                str(temporary),
+            )
     except MmfaError as error:
         return str(error)
     return None
+
+
+def shrink(frames: Tensor, side: int) -> Tensor:
+    """Square frames (T,S,S,3) uint8 at (T,side,side,3), area-reduced; smaller ones stay."""
+    if frames.shape[1] <= side:
+        return frames
+    reduced = [F.interpolate(frame.permute(2, 0, 1)[None].float(), size=(side, side), mode="area")[0] for frame in frames]
+    return torch.stack([frame.round().to(torch.uint8).permute(1, 2, 0) for frame in reduced]).contiguous()
 
 
 def _read(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor]]:

@@ -53,6 +53,7 @@ class TrainConfig:
     freeze_norms: bool = False
     # data
     cache: str = ""
+    cached_side: int = 0
     fps: float = 8.4
     split: str = "train"
     candidates: int = 1
@@ -62,6 +63,9 @@ class TrainConfig:
     transform_angle: float = 20.0
     transform_scale: float = 0.2
     transform_shift: float = 0.15
+    equivariance_affine: float = 0.05
+    equivariance_spline: float = 0.005
+    equivariance_similar: bool = False
     resident: bool = False
     workers: int = 0
     # the schedule
@@ -90,6 +94,7 @@ class TrainConfig:
     loss_ssl: float = 0.2
     loss_identity: float = 2.0
     loss_landmark: float = 0.0
+    loss_warp: float = 0.0
     loss_repose: float = 0.0
     loss_rotation: float = 0.0
     loss_embedding: float = 0.0
@@ -97,6 +102,7 @@ class TrainConfig:
     loss_keypoint: float = 10.0
     loss_keypoint_final: float = 1.0
     # how losses look
+    prior_depth: float = 0.33
     perceptual: str = "efficientnet-lite0"
     face: str = "faceres"
     pyramid: bool = False
@@ -105,6 +111,7 @@ class TrainConfig:
     gan: str = "relative"
     judge_rate: float = 2.0
     gan_from: int = 0
+    draw_from: int = 0
     landmark_lips: float = 3.0
     landmark_eyes: float = 3.0
     landmark_rest: float = 1.0

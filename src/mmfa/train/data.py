@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import MediaError
-from ..geometry import similarity, transform_points
+from ..geometry import Bend, similarity, transform_points
 from ..nets.anchors import EYES, LIPS, VERTICES
 from ..nets.mmfa import FaceInput
 from ..priors.landmarks import eye_opening, mouth_opening
 from ..priors.pose import head_pose, normalise, template
-from .cache import CachedClip
+from .cache import CachedClip, shrink
 from .stills import draw_move, move_head
 
 
@@ -71,6 +71,7 @@ class Pair:
     transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). gain (3,1,1) and offset (1,1,1) of the colours.
     corner: (2,) in [0,1], where the window lies in which the sharpness losses look.
     turn: (6,) in [-1,1], for the pose in which the face is rendered a second time: pitch, yaw, roll, scale, shift x and y.
+    bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15.
     move: (2,3), the in-plane similarity of a still's head between source and driving; None for frames of a clip.
     """
 
@@ -83,6 +84,7 @@ class Pair:
     offset: Tensor
     corner: Tensor
     turn: Tensor
+    bend: Tensor
     move: Tensor | None = None
 
     def landmarks(self) -> Tensor:
@@ -104,8 +106,8 @@ class Batch:
     """source and driving faces of one clip each; landmarks (B,478,3) of both and anchor targets (B,M,3), depth relative.
 
     canonical_points (B,M,3): the person's mean pose-normalised landmarks, what canonical keypoints are anchored to.
-    known: (B,), whether that mean is one; a person of a single still has none. transform (B,2,3), corner (B,2) and turn (B,6):
-    see `Pair`.
+    known: (B,), whether that mean is one; a person of a single still has none. transform (B,2,3), corner (B,2), turn (B,6) and
+    bend (B,31): see `Pair`.
     """
 
     source: FaceInput
@@ -119,6 +121,7 @@ class Batch:
     transform: Tensor
     corner: Tensor
     turn: Tensor
+    bend: Tensor
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -137,7 +140,7 @@ class ClipDataset:
     """Clips grouped by person, and stills. Persons are drawn evenly, then a clip, then two of its frames."""
 
     def __init__(self, files: list[CachedClip], *, size: int, resident: torch.device | str | None = None) -> None:
-        """With `resident` all frames are held, as uint8, on that device. Damaged cache files are skipped and named."""
+        """With `resident` all frames are held, as uint8 of `size`, on that device. Damaged cache files are skipped and named."""
         self.size = size
         self.people: dict[str, list[Clip]] = {}
         self.stills: list[Clip] = []
@@ -145,7 +148,7 @@ class ClipDataset:
             try:
                 with safe_open(str(cached.path), "pt") as tensors:
                     landmarks = tensors.get_tensor("landmarks")
-                    frames = tensors.get_tensor("frames").to(resident) if resident is not None else None
+                    frames = shrink(tensors.get_tensor("frames"), size).to(resident) if resident is not None else None
             except (SafetensorError, OSError) as error:
                 tqdm.write(f"skipped: {cached.path} cannot be read ({error}).")
                 continue
@@ -209,10 +212,13 @@ class ClipDataset:
                     offset=0.25 * augmentation.colour_jitter * symmetric(1, 1, 1),
                     corner=torch.rand(2, generator=generator),
                     turn=symmetric(6),
+                    bend=torch.zeros(Bend.NUMBERS),
                     move=draw_move(generator, *ranges) if still else None,
                 )
             )
-        return pairs
+        # Drawn last, so that the same pairs are drawn as ever.
+        bends = torch.randn(count, Bend.NUMBERS, generator=generator)
+        return [replace(pair, bend=bend) for pair, bend in zip(pairs, bends, strict=True)]
 
     def batch(self, pairs: list[Pair], *, images: bool = True) -> Batch:
         """The pairs' pictures and landmarks; without `images` the pictures are empty. Raises MediaError for a damaged clip."""
@@ -237,6 +243,7 @@ class ClipDataset:
             torch.stack([pair.transform for pair in pairs]),
             torch.stack([pair.corner for pair in pairs]),
             torch.stack([pair.turn for pair in pairs]),
+            torch.stack([pair.bend for pair in pairs]),
         )
 
 

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry import invert_affine, transform_points
 from ..nets.anchors import FINE, VERTICES
 from ..nets.discriminator import Judgement
 from ..priors.groups import LOSS_GROUPS
@@ -129,14 +128,13 @@ def anchor_weights(device: torch.device | str = "cpu") -> Tensor:
     return weights
 
 
-def equivariance_loss(keypoints: Tensor, transformed: Tensor, transform: Tensor) -> Tensor:
+def equivariance_loss(keypoints: Tensor, transformed: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
     """L_E (eq. 15): mean of |x_d - T^-1(x_d')| over points and the two axes of the projection.
 
-    Args: keypoints x_d (B,K,3) of an image. transformed x_d' (B,K,3), of the same image after
-    `geometry.transform_image` by T, with canonical keypoints estimated anew from it. transform T (B,2,3).
+    Args: keypoints x_d (B,K,3) of an image. transformed x_d' (B,K,3), of the same image under T, with canonical
+    keypoints estimated anew from it. back: T^-1 of points (B,K,2).
     """
-    back = transform_points(transformed[..., :2].float(), invert_affine(transform.float()))
-    return (keypoints[..., :2].float() - back).abs().mean()
+    return (keypoints[..., :2].float() - back(transformed[..., :2].float())).abs().mean()
 
 
 def keypoint_prior_loss(keypoints: Tensor, *, distance: float = 0.1, depth: float | None = 0.33) -> Tensor:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import euler_to_matrix, transform_image, transform_points
+from ..geometry import Bend, euler_to_matrix, invert_affine, resize_grid, transform_image, transform_points, warp
 from ..motion import Motion
 from ..nets.anchors import FINE, VERTICES
 from ..nets.blocks import resize
 from ..nets.generator import judge_layers
-from ..nets.mmfa import MMFA, FaceInput
+from ..nets.mmfa import MMFA, FaceInput, Reading
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
 from ..priors.perceptual import backbone
 from . import losses
 from .config import TrainConfig
 from .data import Batch, face_of
+
+Readings = tuple[Reading, Reading, Reading | None, Reading | None]
+"""Of source and driving faces, and of the driving faces transformed for L_ssl and for L_E, where these are asked for."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,20 @@ class Objective(nn.Module):
         self.keypoint_weights = torch.ones(len(VERTICES), device=device)
         self.keypoint_weights[:FINE] = 3.0
 
-    def forward(self, batch: Batch, discriminator: nn.Module | None = None) -> Outcome:
-        """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here."""
+    def forward(self, batch: Batch, discriminator: nn.Module | None = None, *, draw: bool = True) -> Outcome:
+        """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here.
+
+        Without `draw` only those that need no generated image.
+        """
         config, target, count = self.config, batch.driving.image, len(batch)
-        source, motion = self.model.source(batch.source), self.model.motion(batch.driving)
+        readings = self._readings(batch)
+        if not draw:
+            moved = self.model.move(self.model.source(batch.source, readings[0]), readings[1].motion)
+            values = self.motion_losses(batch, (moved.keypoints, moved.deformation), readings=readings)
+            if config.loss_warp and moved.flow.image is not None:
+                values["warp"] = self._warped(batch, moved.flow.image)
+            return Outcome(values, target, target)
+        source, motion = self.model.source(batch.source, readings[0]), readings[1].motion
         turned = bool(config.loss_repose or config.loss_rotation)
         if turned:
             posed, wanted = self._posed(batch, motion)
@@ -78,13 +92,15 @@ class Objective(nn.Module):
         images = tuple(image[:count] for image in rendering.images)
         output, shown = images[-1], without_inside(rendering.images[-1], rendering.flow.openings)
         placed = rendering.keypoints[:count], rendering.deformation[:count]
-        values = self.motion_losses(batch, placed, augmented=self._transformed(batch))
+        values = self.motion_losses(batch, placed, readings=readings)
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
         if config.loss_pixel:
             values["pixel"] = losses.pixel_loss(images, target)
         if config.loss_layers and rendering.flow.background is not None:
             judged = judge_layers(source.features, rendering.flow)
             values["layers"] = losses.layer_loss(judged[:count], target, rendering.flow.background[:count])
+        if config.loss_warp and rendering.flow.image is not None:
+            values["warp"] = self._warped(batch, rendering.flow.image[:count])
         if config.loss_detail:
             values["detail"] = losses.detail_loss(output, target, batch.landmarks)
         if self.priors.perceptual is not None:
@@ -113,44 +129,90 @@ class Objective(nn.Module):
         return Outcome(values, fake.detach(), real)
 
     def motion_losses(
-        self, batch: Batch, placed: tuple[Tensor, Tensor] | None = None, *, augmented: FaceInput | None = None
+        self, batch: Batch, placed: tuple[Tensor, Tensor] | None = None, *, readings: Readings | None = None
     ) -> dict[str, Tensor]:
-        """The losses on keypoints and motion, which need no generated image. `placed`: driving keypoints and deformation."""
+        """The losses on keypoints and motion, which need no generated image.
+
+        placed: driving keypoints and deformation, readings: of `_readings`, where they are known already.
+        """
         model, config = self.model, self.config
-        canonical, other = model.canonical(batch.source), model.canonical(batch.driving)
-        driving = model.motion(batch.driving)
-        placed_driving, deformation = placed or model.keypoints(canonical, driving)
+        source, driving, similar, bent = readings or self._readings(batch)
+        placed_driving, deformation = placed or model.keypoints(source.canonical, driving.motion)
         values = {
-            "identity": losses.identity_loss(canonical, other),
+            "identity": losses.identity_loss(source.canonical, driving.canonical),
             "deformation": losses.deformation_loss(deformation),
         }
         if not model.needs_pixels:
-            placed_source, _ = model.keypoints(canonical, model.motion(batch.source))
+            placed_source, _ = model.keypoints(source.canonical, source.motion)
             values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
             values["keypoint"] += losses.keypoint_loss(placed_driving, batch.driving_points, self.keypoint_weights)
             # One picture doesn't say what a face is like without its expression: no pull where a person has no clip.
-            shape = torch.where(batch.known[:, None, None], batch.canonical_points, canonical.detach()[:, : len(VERTICES)])
-            values["canonical"] = losses.keypoint_loss(canonical, shape, self.keypoint_weights)
+            shape = batch.canonical_points
+            shape = torch.where(batch.known[:, None, None], shape, source.canonical.detach()[:, : len(VERTICES)])
+            values["canonical"] = losses.keypoint_loss(source.canonical, shape, self.keypoint_weights)
         if config.loss_prior:
-            values["prior"] = losses.keypoint_prior_loss(placed_driving, depth=0.0)
-        if augmented is None:
-            return values
-        motion = model.motion(augmented)
-        if config.loss_ssl:
-            values["ssl"] = losses.ssl_loss(driving.expression, motion.expression)
-        if config.loss_equivariance:
-            moved, _ = model.keypoints(model.canonical(augmented), motion)
-            values["equivariance"] = losses.equivariance_loss(placed_driving, moved, batch.transform)
+            values["prior"] = losses.keypoint_prior_loss(placed_driving, depth=config.prior_depth)
+        if similar is not None and config.loss_ssl:
+            values["ssl"] = losses.ssl_loss(driving.motion.expression, similar.motion.expression)
+        if bent is not None:
+            backs = [(bent, self._bend(batch).back)]
+            if similar is not None and config.equivariance_similar:
+                backs.append((similar, partial(transform_points, transform=invert_affine(batch.transform))))
+            parts = []
+            for other, back in backs:
+                moved, _ = model.keypoints(other.canonical, other.motion)
+                parts.append(losses.equivariance_loss(placed_driving, moved, back))
+            values["equivariance"] = torch.stack(parts).mean()
         return values
 
-    def _transformed(self, batch: Batch) -> FaceInput | None:
-        """I_d', the driving image turned, scaled and shifted (eq. 7, 15), with landmarks detected anew."""
-        if not (self.config.loss_ssl or self.config.loss_equivariance):
-            return None
+    def _readings(self, batch: Batch) -> Readings:
+        """What the motion networks see in source, driving, and the driving face turned, scaled and shifted (eq. 7) and bent
+        (eq. 15), where a loss asks for these. One pass: batch norms see all of it."""
+        config, count = self.config, len(batch)
+        equivariant = bool(config.loss_equivariance)
+        wanted = [bool(config.loss_ssl) or (equivariant and config.equivariance_similar), equivariant]
         with torch.no_grad(), _exact(batch.landmarks):
-            image = transform_image(batch.driving.image, batch.transform)
-            moved = transform_points(batch.landmarks, batch.transform)
-            return face_of(image, self._detect(image, moved).points)
+            more = self._transformed(batch, similar=wanted[0], bent=wanted[1])
+        if not self.model.needs_pixels:
+            seen = [self.model.read(face) for face in (batch.source, batch.driving, *more)]
+        else:
+            together = self.model.read(FaceInput.concatenate([batch.source, batch.driving, *more]))
+            seen = [together[start : start + count] for start in range(0, len(together.canonical), count)]
+        rest = iter(seen[2:])
+        similar, bent = (next(rest) if asked else None for asked in wanted)
+        return seen[0], seen[1], similar, bent
+
+    def _bend(self, batch: Batch) -> Bend:
+        return Bend.of(batch.bend, affine=self.config.equivariance_affine, spline=self.config.equivariance_spline)
+
+    def _transformed(self, batch: Batch, *, similar: bool, bent: bool) -> list[FaceInput]:
+        """I_d', the driving image turned, scaled and shifted, or bent, with landmarks detected anew.
+
+        A model that goes by pixels takes nothing but the rotation from landmarks: for it the driving image's own are moved.
+        """
+        images, points = [], []
+        if similar:
+            images.append(transform_image(batch.driving.image, batch.transform))
+            points.append(transform_points(batch.landmarks, batch.transform))
+        if bent:
+            images.append(self._bend(batch).image(batch.driving.image))
+            points.append(self._bend(batch).points(batch.landmarks))
+        if not self.model.needs_pixels:
+            points = [self._detect(image, near).points for image, near in zip(images, points, strict=True)]
+        return [face_of(image, near) for image, near in zip(images, points, strict=True)]
+
+    def _warped(self, batch: Batch, flow: Tensor) -> Tensor:
+        """How far the photo, moved by the keypoints' flow (B,h,w,2) alone, is from the driving picture, coarse to fine.
+
+        Not the paper's. Keypoints learn from it before the generator can draw.
+        """
+        target = batch.driving.image
+        moved = warp(batch.source.image, resize_grid(flow, *target.shape[-2:]))
+        pyramid = [moved, F.avg_pool2d(moved, 2), F.avg_pool2d(moved, 4)]
+        value = losses.pixel_loss(pyramid, target)
+        if self.priors.perceptual is not None:
+            value = value + losses.perceptual_loss(moved, target, self.priors.perceptual)
+        return value
 
     def _detect(self, image: Tensor, near: Tensor) -> Landmarks:
         """Landmarks of an image, in the region that the landmarks `near` (B,478,3) span."""

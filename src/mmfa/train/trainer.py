@@ -102,6 +102,7 @@ class Trainer:
                 fps=config.fps,
                 split=config.split,
                 stills=config.stills > 0,
+                side=config.cached_side,
                 workers=config.workers,
                 quiet=self.quiet,
             )
@@ -194,7 +195,8 @@ class Trainer:
         config = self.config
         self._set_rates()
         self._set_modes()
-        adversarial = bool(config.loss_gan or config.loss_matching) and self.step >= config.gan_from
+        draw = self.step >= config.draw_from
+        adversarial = draw and bool(config.loss_gan or config.loss_matching) and self.step >= config.gan_from
         self.optimizer.zero_grad()
         self.judge_optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
@@ -204,7 +206,7 @@ class Trainer:
             quiet = index < len(parts) - 1
             with self._no_sync(quiet), self._autocast():
                 self.discriminator.requires_grad_(False)
-                outcome = self._objective(part, self.discriminator if adversarial else None)
+                outcome = self._objective(part, self.discriminator if adversarial else None, draw=draw)
                 self.discriminator.requires_grad_(True)
             total = self._total(outcome.losses)
             with self._no_sync(quiet):
