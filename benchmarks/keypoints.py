@@ -7,17 +7,19 @@ DATA is a folder of face-crop clips; CACHE keeps their frames and tracked landma
 
 explained      share of the variance of 478 landmarks (x, y) within clips that a ridge regression from the keypoints' x, y tells,
                fitted to the other clips; each clip's means removed; all clips pooled
+rotation       the same as `explained` from the nine numbers of R alone, which is the pose prior's: no training is needed for that
 lips           the same of pose-normalised lip landmarks (x, y, z), from the deformations d of the keypoints
 scale_r        correlation of log s with the landmark pose's, each clip's mean removed; `_all`: over all frames, nothing removed
 x_r, y_r       the same of t
 consistency    `mmfa.evaluate.leakage.canonical_consistency`: spread of x_c within a person over that of people's means
-cosine         mean cosine of f and f of the picture turned by up to 20 degrees and scaled by .8 to 1.25, over all frames, the mean
-               f of all frames subtracted from both; `_raw`: nothing subtracted
+cosine         mean cosine of f and f of the picture turned by up to 20 degrees and scaled by .8 to 1.25, over all frames, their
+               mean f subtracted from both; `_raw`: nothing subtracted
 change         root mean square change of d under these transforms over the root mean square of d around its clip's mean
 between        mean over clips of the root mean square of (a clip's mean d less the mean of all) over that of d within clips
 equivariance   L_E, sigma .05 and .005
 deformation    mean over keypoints and frames of |d|_1
-psnr           of the clip's frames driven from its first, mean of means of clips; `copy`: of the first frame itself
+psnr           of the clip's frames driven from its first, mean of means of clips; `copy`: of the first frame itself; `warped`: of
+               the first frame moved by the keypoints' flow alone
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import torch
 from torch import Tensor
 
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
-from mmfa.geometry import Bend, similarity, transform_image, transform_points
+from mmfa.geometry import Bend, resize_grid, similarity, transform_image, transform_points, warp
 from mmfa.media.image import contact_sheet, to_uint8, write_image
 from mmfa.nets.anchors import LIPS
 from mmfa.nets.mmfa import MMFA, FaceInput
@@ -45,7 +47,7 @@ RIDGE = 1e-3
 
 
 def explained(causes: list[Tensor], effects: list[Tensor]) -> float:
-    """Leave-one-clip-out: share of the variance within clips of effects (T,m) that is linear in causes (T,n); one of each a clip."""
+    """Leave-one-clip-out: share of the variance within clips of effects (T,m) that is linear in causes (T,n), a list of clips."""
     x = [(cause - cause.mean(0)).double() for cause in causes]
     y = [(effect - effect.mean(0)).double() for effect in effects]
     own, cross = [a.T @ a for a in x], [a.T @ b for a, b in zip(x, y, strict=True)]
@@ -92,10 +94,13 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
         bend = Bend.of(torch.randn(count, Bend.NUMBERS, generator=generator))
         bent = model.read(face_of(bend.image(faces.image), bend.points(points)))
         source = model.source(faces[:1], reading[:1]).expand(count - 1)
-        output = model.render(source, reading.motion[slice(1, None)]).images[-1]
+        rendering = model.render(source, reading.motion[slice(1, None)])
+        assert rendering.flow.image is not None
+        flow = resize_grid(rendering.flow.image, model.params.size, model.params.size)
         keep(
             placed=placed[..., :2].flatten(1),
             landmarks=points[..., :2].flatten(1),
+            rotation=faces.rotation.flatten(1),
             lips=faces.mesh[:, list(LIPS)].flatten(1),
             deformation=deformation.flatten(1),
             changed=(model.expression_decoder(other, reading.canonical) - deformation).flatten(1),
@@ -110,7 +115,8 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
             other=other,
             equivariance=equivariance_loss(placed, model.keypoints(bent.canonical, bent.motion)[0], bend.back)[None],
             size=deformation_loss(deformation)[None],
-            psnr=psnr(output, faces.image[1:]),
+            psnr=psnr(rendering.images[-1], faces.image[1:]),
+            warped=psnr(warp(faces.image[:1].expand(count - 1, -1, -1, -1), flow), faces.image[1:]),
             copy=psnr(faces.image[:1].expand(count - 1, -1, -1, -1), faces.image[1:]),
         )
     within = torch.cat([d - d.mean(0) for d in rows["deformation"]]).square().sum(1).mean().sqrt()
@@ -120,6 +126,7 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
     own = {person: [c for c, p in zip(rows["canonical"], people, strict=True) if p == person] for person in dict.fromkeys(people)}
     figures = {
         "explained": explained(rows["placed"], rows["landmarks"]),
+        "rotation": explained(rows["rotation"], rows["landmarks"]),
         "lips": explained(rows["deformation"], rows["lips"]),
     }
     for name in ("scale", "x", "y"):
@@ -133,8 +140,7 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
         "between": float((means - means.mean(0)).square().sum(1).mean().sqrt() / within),
         "equivariance": float(torch.cat(rows["equivariance"]).mean()),
         "deformation": float(torch.cat(rows["size"]).mean()),
-        "psnr": float(torch.stack([value.mean() for value in rows["psnr"]]).mean()),
-        "copy": float(torch.stack([value.mean() for value in rows["copy"]]).mean()),
+        **{name: float(torch.stack([value.mean() for value in rows[name]]).mean()) for name in ("psnr", "warped", "copy")},
     }
 
 

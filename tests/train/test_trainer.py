@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mmfa.cli.main import main
 from mmfa.errors import ConfigError, MediaError
 from mmfa.faces import PixelFace, crop_box, face_input
-from mmfa.geometry import matrix_to_euler
+from mmfa.geometry import Bend, matrix_to_euler
 from mmfa.motion import COMPOSITIONS
 from mmfa.nets.anchors import VERTICES
 from mmfa.nets.sizes import build_model
@@ -26,6 +27,7 @@ from mmfa.train.cache import prepare
 from mmfa.train.checkpoints import newest_first
 from mmfa.train.config import TrainConfig
 from mmfa.train.data import Augmentation, ClipDataset, StepBatches, face_of, mirror
+from mmfa.train.objective import Objective
 from mmfa.train.trainer import Trainer
 from mmfa.weights import SIZES, from_pretrained, save_pretrained
 
@@ -235,6 +237,17 @@ def test_frames_held_on_a_device_are_those_on_disk(clips, cache) -> None:
     pairs = [ClipDataset(files, size=64, resident=where).draw(3, torch.Generator().manual_seed(0)) for where in (None, "cpu")]
     images = [ClipDataset(files, size=64).batch(some).source.image for some in pairs]
     assert pairs[1][0].clip.frames is not None and torch.equal(*images)
+
+
+def test_a_cache_of_smaller_frames_lies_beside_the_full_one(clips, cache) -> None:
+    full, small = (ClipDataset(prepare(clips, cache, fps=8, side=side), size=24) for side in (0, 48))
+    assert {clip.path for clip in full.clips}.isdisjoint(clip.path for clip in small.clips)
+    with safe_open(str(small.clips[0].path), "pt") as file:
+        assert file.get_slice("frames").get_shape() == [16, 48, 48, 3]
+    torch.testing.assert_close(full.clips[0].landmarks, small.clips[0].landmarks)
+    images = [data.clips[0].images([3], size=24) for data in (full, small)]
+    torch.testing.assert_close(*images, atol=0.01, rtol=0)
+    assert len(prepare(clips, cache, fps=8, side=96)) == 2, "frames are never enlarged"
 
 
 # -- the loop -----------------------------------------------------------------------------------------------------------
@@ -477,6 +490,45 @@ def test_every_composition_trains_and_is_what_the_saved_model_uses(config, compo
 def test_the_discriminator_waits_for_its_step(config) -> None:
     trained(replace(config, loss_gan=1.0, window=1.0, gan_from=2, steps=3))
     assert ["gan" in record for record in logged(config)] == [False, False, True]
+
+
+def test_until_the_generator_draws_keypoints_learn_from_the_photo_alone(config) -> None:
+    config = replace(config, model="tiny-paper", anchor_steps=0, loss_warp=1.0, loss_equivariance=1.0, draw_from=2, steps=3)
+    trainer = Trainer(config, quiet=True)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.run(until=2)
+    changed = {name.split(".")[0] for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert changed == {name for name, _ in trainer.model.named_children()} - {"generator"}
+    trained(config)
+    assert ["pixel" in record for record in logged(config)] == [False, False, True]
+    assert all(record["warp"] > 0 and record["equivariance"] > 0 for record in logged(config))
+
+
+def test_equivariance_sees_the_bent_picture_anew_and_the_similar_one_where_it_is_asked_to(config) -> None:
+    """x_c of the transformed image are its own (appendix A.2), and R is that of its landmarks."""
+    config = replace(config, model="tiny-paper", anchor_steps=0, loss_equivariance=1.0, loss_ssl=1.0)
+    trainer = Trainer(config, quiet=True)
+    batch, objective = trainer.data.batch(trainer.data.draw(2, torch.Generator().manual_seed(0))), trainer.objective
+    trainer.model.eval()
+    with torch.no_grad():
+        source, driving, similar, bent = objective._readings(batch)
+        image = Bend.of(batch.bend).image(batch.driving.image)
+        wanted = trainer.model.canonical_detector(image)
+        torch.testing.assert_close(bent.canonical, wanted, atol=1e-5, rtol=0)
+        assert not torch.allclose(bent.canonical, driving.canonical, rtol=0, atol=1e-6)
+        angle = matrix_to_euler(similar.motion.rotation @ driving.motion.rotation.transpose(1, 2))[2]
+        turn = torch.rad2deg(torch.atan2(batch.transform[:, 1, 0], batch.transform[:, 0, 0]))
+        torch.testing.assert_close(angle, turn, atol=1.0, rtol=0)
+        values = [
+            trainer.objective.motion_losses(batch)["equivariance"],
+            Objective(trainer.model, replace(config, equivariance_similar=True), device=trainer.device).motion_losses(batch)[
+                "equivariance"
+            ],
+            Objective(trainer.model, replace(config, equivariance_affine=0.2), device=trainer.device).motion_losses(batch)[
+                "equivariance"
+            ],
+        ]
+    assert len({round(float(value), 6) for value in values}) == 3
 
 
 @pytest.mark.slow

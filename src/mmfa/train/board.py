@@ -83,7 +83,7 @@ def draw_samples(model: MMFA, batch: Batch) -> Array:
 
 
 def canonical_motion(motion: Motion, *, keep_size: bool) -> Motion:
-    """R = I, s = 1, t = 0 and no deformation (Fig. 7); or at the motion's own scale, so that the face keeps its size in the crop."""
+    """R = I, s = 1, t = 0 and no deformation (Fig. 7), or at the motion's own scale: the face keeps its size in the crop."""
     return Motion(
         rotation=torch.eye(3, device=motion.rotation.device).expand_as(motion.rotation),
         scale=motion.scale if keep_size else torch.ones_like(motion.scale),

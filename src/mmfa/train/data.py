@@ -20,7 +20,7 @@ from ..nets.anchors import EYES, LIPS, VERTICES
 from ..nets.mmfa import FaceInput
 from ..priors.landmarks import eye_opening, mouth_opening
 from ..priors.pose import head_pose, normalise, template
-from .cache import CachedClip, shrink
+from .cache import CachedClip
 from .stills import draw_move, move_head
 
 
@@ -140,7 +140,7 @@ class ClipDataset:
     """Clips grouped by person, and stills. Persons are drawn evenly, then a clip, then two of its frames."""
 
     def __init__(self, files: list[CachedClip], *, size: int, resident: torch.device | str | None = None) -> None:
-        """With `resident` all frames are held, as uint8 of `size`, on that device. Damaged cache files are skipped and named."""
+        """With `resident` all frames are held, as uint8, on that device. Damaged cache files are skipped and named."""
         self.size = size
         self.people: dict[str, list[Clip]] = {}
         self.stills: list[Clip] = []
@@ -148,7 +148,7 @@ class ClipDataset:
             try:
                 with safe_open(str(cached.path), "pt") as tensors:
                     landmarks = tensors.get_tensor("landmarks")
-                    frames = shrink(tensors.get_tensor("frames"), size).to(resident) if resident is not None else None
+                    frames = tensors.get_tensor("frames").to(resident) if resident is not None else None
             except (SafetensorError, OSError) as error:
                 tqdm.write(f"skipped: {cached.path} cannot be read ({error}).")
                 continue
