@@ -25,6 +25,7 @@ psnr           of the clip's frames driven from its first, mean of means of clip
 from __future__ import annotations
 
 import argparse
+import colorsys
 import json
 from pathlib import Path
 
@@ -32,11 +33,11 @@ import torch
 from torch import Tensor
 
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
-from mmfa.geometry import Bend, resize_grid, similarity, transform_image, transform_points, warp
+from mmfa.geometry import Bend, image_grid, resize_grid, similarity, transform_image, transform_points, warp
 from mmfa.media.image import contact_sheet, to_uint8, write_image
 from mmfa.nets.anchors import LIPS
 from mmfa.nets.mmfa import MMFA, FaceInput
-from mmfa.train.board import canonical_motion, draw_keypoints
+from mmfa.train.board import canonical_motion
 from mmfa.train.cache import prepare
 from mmfa.train.data import Clip, ClipDataset, face_of
 from mmfa.train.losses import deformation_loss, equivariance_loss
@@ -169,12 +170,22 @@ def sheet(model: MMFA, clips: list[Clip], path: Path, *, side: int = 160, count:
         large(source.image),
         large(driving.image),
         large(rendering.images[-1]),
-        draw_keypoints(large(source.image), made.keypoints),
-        draw_keypoints(large(driving.image), rendering.keypoints),
+        dots(large(source.image), made.keypoints),
+        dots(large(driving.image), rendering.keypoints),
         large(model.render(made, canonical_motion(made.motion, keep_size=False)).images[-1]),
         large(model.render(made[turned], motion).images[-1]),
     ]
     write_image(path, contact_sheet([list(to_uint8(row)) for row in rows]))
+
+
+def dots(images: Tensor, keypoints: Tensor, *, radius: float = 0.035) -> Tensor:
+    """Images (B,3,S,S) with a disc of a hue of its own on every keypoint (B,K,>=2)."""
+    images, grid = images.clone(), image_grid(*images.shape[-2:])
+    for index in range(keypoints.shape[1]):
+        colour = torch.tensor(colorsys.hsv_to_rgb(index / keypoints.shape[1], 1, 1))[:, None]
+        for image, place in zip(images, keypoints[:, index, :2], strict=True):
+            image[:, (grid - place).norm(dim=2) < radius] = colour
+    return images
 
 
 @torch.no_grad()

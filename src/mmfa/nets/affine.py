@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import image_grid
-from .blocks import BottleneckTrunk, mlp, start_small
+from .blocks import BottleneckTrunk, mlp, shrink, start_small
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class MeshAffineEstimator(nn.Module):
 class AffineParams:
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     blocks: tuple[int, ...] = (3, 3, 5, 2)
+    shrink: int = 1
     heatmap: bool = False
     """Whether t is the centre of a heat map over the features, and so follows them from the start; else read from their mean."""
 
@@ -63,7 +64,7 @@ class AffineEstimator(nn.Module):
             nn.init.zeros_(self.heat.weight)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.trunk(image)
+        features = self.trunk(shrink(image, self.params.shrink))
         change = self.head(features.mean((2, 3)))
         if self.heat is not None:
             weights = self.heat(features).float().flatten(2).softmax(2)

@@ -73,6 +73,14 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
+def shrink(image: Tensor, factor: int) -> Tensor:
+    """An image (B,C,H,W) at a whole fraction of its size, smoothed first."""
+    if factor == 1:
+        return image
+    size = (image.shape[-2] // factor, image.shape[-1] // factor)
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
 def stack_maps(*maps: Tensor) -> Tensor:
     """Maps (B,C_i,H,W) stacked along their channels, in the memory layout of the first; `torch.cat` may take another."""
     if maps[0].is_contiguous():

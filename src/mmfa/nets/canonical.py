@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import volume_grid
 from .anchors import COUNT
-from .blocks import DownBlock, UpBlock, mlp, start_small
+from .blocks import DownBlock, UpBlock, mlp, shrink, start_small
 from .looks import LOOKS, LookEncoder
 
 _GAIN = 8.0  # offsets from the mean mesh are about 0.1
@@ -116,9 +115,7 @@ class CanonicalKeypointDetector(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        size = (image.shape[-2] // self.params.shrink, image.shape[-1] // self.params.shrink)
-        small = F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
-        volume = self.encoder(small).unflatten(1, (-1, self.params.depth))
+        volume = self.encoder(shrink(image, self.params.shrink)).unflatten(1, (-1, self.params.depth))
         keypoints = soft_argmax(self.decoder(volume), temperature=self.params.temperature)
         return keypoints - keypoints.mean(1, keepdim=True) if self.params.centred else keypoints
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import BottleneckTrunk, mlp, start_small
+from .blocks import BottleneckTrunk, mlp, shrink, start_small
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class ExpressionEncoderParams:
     features: int = 64
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     blocks: tuple[int, ...] = (3, 3, 5, 2)
+    shrink: int = 1
     grid: int = 1
     """The features are pooled to this many places along a side before they are read."""
 
@@ -54,7 +55,7 @@ class ExpressionEncoder(nn.Module):
         self.norm = nn.BatchNorm1d(params.features, affine=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        features = F.adaptive_avg_pool2d(self.trunk(image), self.params.grid)
+        features = F.adaptive_avg_pool2d(self.trunk(shrink(image, self.params.shrink)), self.params.grid)
         return self.norm(self.head(features.flatten(1)))
 
 

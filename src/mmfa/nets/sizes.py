@@ -48,7 +48,7 @@ def small() -> PaperParams:
         appearance=AppearanceParams(volume_channels=8, depth=8, widths=(24, 48, 64), blocks=1),
         canonical=CanonicalParams(keypoints=12, depth=8, shrink=1, encoder=(16, 32, 48, 64), decoder=(32, 16), centred=True),
         affine=AffineParams(widths=(64, 128), blocks=(1, 2), heatmap=True),
-        expression_encoder=ExpressionEncoderParams(features=32, widths=(64, 128, 192), blocks=(1, 1, 1), grid=2),
+        expression_encoder=ExpressionEncoderParams(features=32, widths=(96, 160, 224), blocks=(1, 2, 1), grid=2),
         expression_decoder=ExpressionDecoderParams(features=32, keypoints=12, hidden=(128, 128)),
         dense_motion=DenseMotionParams(
             keypoints=12, volume_channels=8, compressed=4, depth=8, widths=(24, 48), narrowest=16, kernel=3, prior=True

@@ -103,6 +103,7 @@ class TrainConfig:
     loss_keypoint_final: float = 1.0
     # how losses look
     prior_depth: float = 0.33
+    ssl_centred: bool = False
     perceptual: str = "efficientnet-lite0"
     face: str = "faceres"
     pyramid: bool = False

@@ -198,9 +198,18 @@ def identity_loss(canonical_source: Tensor, canonical_driving: Tensor) -> Tensor
     return (canonical_source.float() - canonical_driving.float()).abs().mean()
 
 
-def ssl_loss(expression: Tensor, expression_augmented: Tensor) -> Tensor:
-    """L_ssl (eq. 7): one minus the cosine of the expression features (B,N) of a face and of its augmented copy."""
-    return embedding_loss(expression, expression_augmented)
+def ssl_loss(expression: Tensor, expression_augmented: Tensor, centre: Tensor | None = None) -> Tensor:
+    """L_ssl (eq. 7): one minus the cosine of the expression features (B,N) of a face and of its augmented copy.
+
+    With a centre (B,N), f of another frame of the same clip, it is the cosine of what differs from that:
+    ``|a - b|^2 / (|a|^2 + |b|^2)``, a and b less the centre, which is 1 - cos where they are equally long and stays smooth
+    where frames hardly differ. Without one, what all faces or all frames of a person have in common makes every cosine
+    nearly 1: f could be the person's name.
+    """
+    if centre is None:
+        return embedding_loss(expression, expression_augmented)
+    a, b = expression.float() - centre.float(), expression_augmented.float() - centre.float()
+    return ((a - b).square().sum(1) / (a.square().sum(1) + b.square().sum(1) + 1e-3)).mean()
 
 
 def embedding_loss(a: Tensor, b: Tensor) -> Tensor:

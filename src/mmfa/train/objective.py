@@ -153,7 +153,8 @@ class Objective(nn.Module):
         if config.loss_prior:
             values["prior"] = losses.keypoint_prior_loss(placed_driving, depth=config.prior_depth)
         if similar is not None and config.loss_ssl:
-            values["ssl"] = losses.ssl_loss(driving.motion.expression, similar.motion.expression)
+            centre = source.motion.expression if config.ssl_centred else None
+            values["ssl"] = losses.ssl_loss(driving.motion.expression, similar.motion.expression, centre)
         if bent is not None:
             backs = [(bent, self._bend(batch).back)]
             if similar is not None and config.equivariance_similar:
