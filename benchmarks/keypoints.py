@@ -8,7 +8,8 @@ DATA is a folder of face-crop clips; CACHE keeps their frames and tracked landma
 explained      share of the variance of 478 landmarks (x, y) within clips that a ridge regression from the keypoints' x, y tells,
                fitted to the other clips; each clip's means removed; all clips pooled
 rotation       the same as `explained` from the nine numbers of R alone, which is the pose prior's: no training is needed for that
-lips           the same of pose-normalised lip landmarks (x, y, z), from the deformations d of the keypoints
+mouth_r        correlation of the mouth's opening within clips with what a ridge regression from the deformations d, fitted to the
+               other clips, says of it; `eyes_r`: of the eyes' opening; `_f`: from f
 scale_r        correlation of log s with the landmark pose's, each clip's mean removed; `_all`: over all frames, nothing removed
 x_r, y_r       the same of t
 consistency    `mmfa.evaluate.leakage.canonical_consistency`: spread of x_c within a person over that of people's means
@@ -35,8 +36,8 @@ from torch import Tensor
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
 from mmfa.geometry import Bend, image_grid, resize_grid, similarity, transform_image, transform_points, warp
 from mmfa.media.image import contact_sheet, to_uint8, write_image
-from mmfa.nets.anchors import LIPS
 from mmfa.nets.mmfa import MMFA, FaceInput
+from mmfa.priors.landmarks import eye_opening, mouth_opening
 from mmfa.train.board import canonical_motion
 from mmfa.train.cache import prepare
 from mmfa.train.data import Clip, ClipDataset, face_of
@@ -47,19 +48,27 @@ RIDGE = 1e-3
 """Of the mean variance of the keypoints' coordinates."""
 
 
-def explained(causes: list[Tensor], effects: list[Tensor]) -> float:
-    """Leave-one-clip-out: share of the variance within clips of effects (T,m) that is linear in causes (T,n), a list of clips."""
+def foretold(causes: list[Tensor], effects: list[Tensor], *, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
+    """Effects (T,m) around their clip's mean, all clips in a row, and what a ridge regression from causes (T,n), fitted to the
+    other clips, says of them. One of each a clip."""
     x = [(cause - cause.mean(0)).double() for cause in causes]
     y = [(effect - effect.mean(0)).double() for effect in effects]
     own, cross = [a.T @ a for a in x], [a.T @ b for a, b in zip(x, y, strict=True)]
     square, product = torch.stack(own).sum(0), torch.stack(cross).sum(0)
-    penalty = RIDGE * square.diag().mean() + 1e-12
-    left = total = 0.0
-    for a, b, s, p in zip(x, y, own, cross, strict=True):
-        weight = torch.linalg.solve(square - s + penalty * torch.eye(len(square)).double(), product - p)
-        left += float((b - a @ weight).square().sum())
-        total += float(b.square().sum())
-    return 1 - left / total
+    penalty = (ridge * square.diag().mean() + 1e-12) * torch.eye(len(square)).double()
+    said = [a @ torch.linalg.solve(square - s + penalty, product - p) for a, s, p in zip(x, own, cross, strict=True)]
+    return torch.cat(y), torch.cat(said)
+
+
+def explained(causes: list[Tensor], effects: list[Tensor]) -> float:
+    """Share of the variance of effects that `foretold` tells."""
+    wanted, said = foretold(causes, effects)
+    return 1 - float((wanted - said).square().sum() / wanted.square().sum())
+
+
+def agreement(causes: list[Tensor], effects: list[Tensor]) -> float:
+    """Correlation of effects (T,1) with what `foretold` says of them, with a penalty for many weak causes."""
+    return float(torch.corrcoef(torch.cat(foretold(causes, effects, ridge=0.1), 1).T)[0, 1])
 
 
 def correlation(a: list[Tensor], b: list[Tensor], *, within: bool) -> float:
@@ -102,7 +111,8 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
             placed=placed[..., :2].flatten(1),
             landmarks=points[..., :2].flatten(1),
             rotation=faces.rotation.flatten(1),
-            lips=faces.mesh[:, list(LIPS)].flatten(1),
+            mouth=mouth_opening(faces.mesh)[:, None],
+            eyes=eye_opening(faces.mesh)[:, None],
             deformation=deformation.flatten(1),
             changed=(model.expression_decoder(other, reading.canonical) - deformation).flatten(1),
             scale=reading.motion.scale[:, 0].log(),
@@ -128,7 +138,8 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
     figures = {
         "explained": explained(rows["placed"], rows["landmarks"]),
         "rotation": explained(rows["rotation"], rows["landmarks"]),
-        "lips": explained(rows["deformation"], rows["lips"]),
+        **{f"{name}_r": agreement(rows["deformation"], rows[name]) for name in ("mouth", "eyes")},
+        **{f"{name}_r_f": agreement(rows["f"], rows[name]) for name in ("mouth", "eyes")},
     }
     for name in ("scale", "x", "y"):
         figures[f"{name}_r"] = correlation(rows[name], rows[f"pose_{name}"], within=True)

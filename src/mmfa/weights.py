@@ -19,13 +19,14 @@ from .errors import MmfaError, ModelError
 from .media.files import atomic_output
 from .nets.mmfa import MMFA, LiteParams
 from .nets.paper import PaperParams
-from .nets.sizes import build_model, lite, paper, small, tiny, tiny_paper
+from .nets.sizes import build_model, lite, paper, small, small_128, tiny, tiny_paper
 
 VERSION = 1
 SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {
     "paper": paper,
     "lite": lite,
     "small": small,
+    "small-128": small_128,
     "tiny": tiny,
     "tiny-paper": tiny_paper,
 }

@@ -57,6 +57,18 @@ def small() -> PaperParams:
     )
 
 
+def small_128() -> PaperParams:
+    """`small` at 128 x 128 pixels, with the same tensors: its motion networks still look at 64 x 64."""
+    base = small()
+    return replace(
+        base,
+        size=128,
+        canonical=replace(base.canonical, shrink=2),
+        affine=replace(base.affine, shrink=2),
+        expression_encoder=replace(base.expression_encoder, shrink=2),
+    )
+
+
 def tiny_paper() -> PaperParams:
     """The paper's networks at 64 x 64, for tests."""
     return PaperParams(

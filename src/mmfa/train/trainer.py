@@ -410,10 +410,15 @@ def _initial_model(config: TrainConfig) -> MMFA:
         raise ConfigError(f"freeze: the model has no network {unknown[0]!r}; it has {known}.")
     if config.init:
         initial = from_pretrained(config.init)
-        if initial.params != params:
+        grown = isinstance(params, PaperParams) and _shapes(initial) == _shapes(model)  # the same tensors for larger pictures
+        if initial.params != params and not grown:
             raise ConfigError(f"init: {config.init!r} is not of the size {config.model!r}.{_cure(initial.params, params)}")
         model.load_state_dict(initial.state_dict())
     return model
+
+
+def _shapes(model: MMFA) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
 def _cure(found: LiteParams | PaperParams, wanted: LiteParams | PaperParams) -> str:
