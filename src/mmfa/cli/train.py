@@ -17,7 +17,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     train.set_defaults(run=_train)
 
     info = commands.add_parser("info", help="parameters and multiply-accumulates of each network")
-    info.add_argument("model", nargs="?", default="lite", metavar="MODEL", help="a size (paper, lite, tiny) or a folder")
+    info.add_argument("model", nargs="?", default="lite", metavar="MODEL", help="a size (paper, small, lite, tiny) or a folder")
     info.set_defaults(run=_info)
 
 

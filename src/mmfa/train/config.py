@@ -66,6 +66,8 @@ class TrainConfig:
     equivariance_affine: float = 0.05
     equivariance_spline: float = 0.005
     equivariance_similar: bool = False
+    transform_jitter: float = 0.0
+    transformed_driver: bool = False
     resident: bool = False
     workers: int = 0
     # the schedule
@@ -91,6 +93,7 @@ class TrainConfig:
     loss_equivariance: float = 0.0
     loss_prior: float = 0.0
     loss_deformation: float = 0.5
+    loss_offset: float = 0.0
     loss_ssl: float = 0.2
     loss_identity: float = 2.0
     loss_landmark: float = 0.0

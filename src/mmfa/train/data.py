@@ -71,7 +71,8 @@ class Pair:
     transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). gain (3,1,1) and offset (1,1,1) of the colours.
     corner: (2,) in [0,1], where the window lies in which the sharpness losses look.
     turn: (6,) in [-1,1], for the pose in which the face is rendered a second time: pitch, yaw, roll, scale, shift x and y.
-    bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15.
+    bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15. tint: (4,) in [-1,1], gains and offset of the colours of
+    transformed pictures.
     move: (2,3), the in-plane similarity of a still's head between source and driving; None for frames of a clip.
     """
 
@@ -85,6 +86,7 @@ class Pair:
     corner: Tensor
     turn: Tensor
     bend: Tensor
+    tint: Tensor
     move: Tensor | None = None
 
     def landmarks(self) -> Tensor:
@@ -106,8 +108,8 @@ class Batch:
     """source and driving faces of one clip each; landmarks (B,478,3) of both and anchor targets (B,M,3), depth relative.
 
     canonical_points (B,M,3): the person's mean pose-normalised landmarks, what canonical keypoints are anchored to.
-    known: (B,), whether that mean is one; a person of a single still has none. transform (B,2,3), corner (B,2), turn (B,6) and
-    bend (B,31): see `Pair`.
+    known: (B,), whether that mean is one; a person of a single still has none. transform (B,2,3), corner (B,2), turn (B,6),
+    bend (B,31) and tint (B,4): see `Pair`.
     """
 
     source: FaceInput
@@ -122,6 +124,7 @@ class Batch:
     corner: Tensor
     turn: Tensor
     bend: Tensor
+    tint: Tensor
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -213,12 +216,14 @@ class ClipDataset:
                     corner=torch.rand(2, generator=generator),
                     turn=symmetric(6),
                     bend=torch.zeros(Bend.NUMBERS),
+                    tint=torch.zeros(4),
                     move=draw_move(generator, *ranges) if still else None,
                 )
             )
         # Drawn last, so that the same pairs are drawn as ever.
         bends = torch.randn(count, Bend.NUMBERS, generator=generator)
-        return [replace(pair, bend=bend) for pair, bend in zip(pairs, bends, strict=True)]
+        tints = symmetric(count, 4)
+        return [replace(pair, bend=bend, tint=tint) for pair, bend, tint in zip(pairs, bends, tints, strict=True)]
 
     def batch(self, pairs: list[Pair], *, images: bool = True) -> Batch:
         """The pairs' pictures and landmarks; without `images` the pictures are empty. Raises MediaError for a damaged clip."""
@@ -244,6 +249,7 @@ class ClipDataset:
             torch.stack([pair.corner for pair in pairs]),
             torch.stack([pair.turn for pair in pairs]),
             torch.stack([pair.bend for pair in pairs]),
+            torch.stack([pair.tint for pair in pairs]),
         )
 
 

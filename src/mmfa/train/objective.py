@@ -76,13 +76,15 @@ class Objective(nn.Module):
         """
         config, target, count = self.config, batch.driving.image, len(batch)
         readings = self._readings(batch)
+        source, motion = self.model.source(batch.source, readings[0]), readings[1].motion
+        if config.transformed_driver and readings[2] is not None:
+            motion = replace(motion, expression=readings[2].motion.expression)
         if not draw:
-            moved = self.model.move(self.model.source(batch.source, readings[0]), readings[1].motion)
+            moved = self.model.move(source, motion)
             values = self.motion_losses(batch, (moved.keypoints, moved.deformation), readings=readings)
             if config.loss_warp and moved.flow.image is not None:
                 values["warp"] = self._warped(batch, moved.flow.image)
             return Outcome(values, target, target)
-        source, motion = self.model.source(batch.source, readings[0]), readings[1].motion
         turned = bool(config.loss_repose or config.loss_rotation)
         if turned:
             posed, wanted = self._posed(batch, motion)
@@ -142,6 +144,9 @@ class Objective(nn.Module):
             "identity": losses.identity_loss(source.canonical, driving.canonical),
             "deformation": losses.deformation_loss(deformation),
         }
+        if config.loss_offset:
+            _, still = model.keypoints(source.canonical, source.motion)
+            values["offset"] = losses.deformation_loss((deformation + still) / 2)
         if not model.needs_pixels:
             placed_source, _ = model.keypoints(source.canonical, source.motion)
             values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
@@ -171,7 +176,10 @@ class Objective(nn.Module):
         (eq. 15), where a loss asks for these. One pass: batch norms see all of it."""
         config, count = self.config, len(batch)
         equivariant = bool(config.loss_equivariance)
-        wanted = [bool(config.loss_ssl) or (equivariant and config.equivariance_similar), equivariant]
+        wanted = [
+            bool(config.loss_ssl) or config.transformed_driver or (equivariant and config.equivariance_similar),
+            equivariant,
+        ]
         with torch.no_grad(), _exact(batch.landmarks):
             more = self._transformed(batch, similar=wanted[0], bent=wanted[1])
         if not self.model.needs_pixels:
@@ -191,13 +199,17 @@ class Objective(nn.Module):
 
         A model that goes by pixels takes nothing but the rotation from landmarks: for it the driving image's own are moved.
         """
-        images, points = [], []
+        config, images, points = self.config, [], []
         if similar:
             images.append(transform_image(batch.driving.image, batch.transform))
             points.append(transform_points(batch.landmarks, batch.transform))
         if bent:
             images.append(self._bend(batch).image(batch.driving.image))
             points.append(self._bend(batch).points(batch.landmarks))
+        if config.transform_jitter:
+            gain = 1 + 0.5 * config.transform_jitter * batch.tint[:, :3, None, None]
+            offset = 0.25 * config.transform_jitter * batch.tint[:, 3:, None, None]
+            images = [(image * gain + offset).clamp(0, 1) for image in images]
         if not self.model.needs_pixels:
             points = [self._detect(image, near).points for image, near in zip(images, points, strict=True)]
         return [face_of(image, near) for image, near in zip(images, points, strict=True)]

@@ -1,0 +1,76 @@
+"""What wakes free keypoints: short runs of `small` without the generator, each with one thing changed.
+
+    python benchmarks/waking.py DATA --cache CACHE --work FOLDER [--steps 150] [--only NAME ...]
+
+DATA is a folder of face-crop clips, of which the split `train` is learnt and looked at again: twenty will do. The recipe is
+configs/small-64.yaml before its step `draw_from`. Columns: see benchmarks/keypoints.py. Runs that are done already are read again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from keypoints import measure
+
+from mmfa import weights
+from mmfa.nets.paper import PaperParams
+from mmfa.nets.sizes import small
+from mmfa.train.config import TrainConfig
+from mmfa.train.trainer import Trainer
+
+COLUMNS = ("explained", "scale_r", "x_r", "y_r", "equivariance", "warped", "copy")
+CONFIG = Path(__file__).parents[1] / "configs" / "small-64.yaml"
+
+
+def variants() -> dict[str, tuple[PaperParams, dict[str, object]]]:
+    base = small()
+    return {
+        "recipe": (base, {}),
+        "without loss_warp": (base, {"loss_warp": 0.0}),
+        "without L_E": (base, {"loss_equivariance": 0.0}),
+        "L_E by the bend alone": (base, {"equivariance_similar": False}),
+        "masks from nothing": (replace(base, dense_motion=replace(base.dense_motion, prior=False)), {}),
+        "t from pooled features": (replace(base, affine=replace(base.affine, heatmap=False)), {}),
+        "x_c not centred": (replace(base, canonical=replace(base.canonical, centred=False)), {}),
+        "rate 0.0002": (base, {"learning_rate": 0.0002}),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--only", nargs="+", default=list(variants()))
+    options = parser.parse_args()
+    print(f"{'':24}" + "".join(f"{name:>13}" for name in COLUMNS), flush=True)
+    for name in options.only:
+        params, changes = variants()[name]
+        weights.SIZES["small"] = lambda params=params: params
+        config = TrainConfig.load(CONFIG)
+        config = replace(
+            config,
+            data=str(options.data),
+            cache=str(options.cache),
+            output=str(options.work / name.replace(" ", "-")),
+            draw_from=10**9,
+            sample_every=10**9,
+            save_every=options.steps,
+            ema=0.98,
+            tensorboard=False,
+            **changes,
+        )
+        trainer = Trainer(config, quiet=True)
+        trainer.run(until=options.steps)
+        clips = trainer.data.clips
+        with torch.no_grad():
+            figures = measure(trainer.ema.eval(), clips, [clip.person for clip in clips], frames=16)
+        print(f"{name:24}" + "".join(f"{figures[column]:13.3f}" for column in COLUMNS), flush=True)
+
+
+if __name__ == "__main__":
+    main()
