@@ -3,7 +3,7 @@
     python benchmarks/waking.py DATA --cache CACHE --work FOLDER [--steps 150] [--only NAME ...]
 
 DATA is a folder of face-crop clips, of which the split `train` is learnt and looked at again: twenty will do. The recipe is
-configs/small-64.yaml before its step `draw_from`. Columns: see benchmarks/keypoints.py. Runs that are done already are read again.
+configs/small-64.yaml before its step `draw_from`. Columns: see benchmarks/keypoints.py. Runs that are done are read.
 """
 
 from __future__ import annotations

@@ -177,6 +177,19 @@ def test_pairs_are_of_one_clip_and_both_persons(config, clips, cache) -> None:
     torch.testing.assert_close(batch.source_landmarks[1], pairs[1].clip.landmarks[pairs[1].source])
 
 
+def test_steady_pairs_move_lips_and_eyes_without_the_head(clips, cache) -> None:
+    data = ClipDataset(prepare(clips, cache, fps=8), size=64)
+
+    def moved(steady: float) -> tuple[float, float]:
+        pairs = data.draw(150, torch.Generator().manual_seed(0), candidates=8, steady=steady)
+        head = [pair.clip.landmarks[pair.driving] - pair.clip.landmarks[pair.source] for pair in pairs]
+        lips = [mouth_opening(pair.clip.mesh)[[pair.source, pair.driving]].diff() for pair in pairs]
+        return float(torch.stack(head).abs().mean()), float(torch.stack(lips).abs().mean())
+
+    (head, lips), (steady_head, steady_lips) = moved(0.0), moved(0.5)
+    assert steady_head < 0.85 * head and steady_lips > 0.6 * lips
+
+
 def test_a_flipped_pair_is_what_the_landmark_network_sees_in_the_mirrored_picture(clips, cache) -> None:
     data = ClipDataset(prepare(clips, cache, fps=8), size=96)
     pair = data.draw(1, torch.Generator().manual_seed(0), augmentation=Augmentation(flip=1.0))[0]
@@ -490,6 +503,21 @@ def test_every_composition_trains_and_is_what_the_saved_model_uses(config, compo
 def test_the_discriminator_waits_for_its_step(config) -> None:
     trained(replace(config, loss_gan=1.0, window=1.0, gan_from=2, steps=3))
     assert ["gan" in record for record in logged(config)] == [False, False, True]
+
+
+def test_the_driving_expression_can_be_that_of_the_transformed_picture(config) -> None:
+    config = replace(config, model="tiny-paper", anchor_steps=0, transformed_driver=True, transform_jitter=0.5, loss_offset=1.0)
+    trainer = Trainer(config, quiet=True)
+    batch = trainer.data.batch(trainer.data.draw(4, torch.Generator().manual_seed(0)))
+    given: list[Tensor] = []
+    trainer.model.expression_decoder.register_forward_hook(lambda _, inputs, __: given.append(inputs[0]))
+    trainer.model.eval()
+    values = trainer.objective(batch).losses
+    _, driving, similar, _ = trainer.objective._readings(batch)
+    assert similar is not None and not torch.allclose(similar.motion.expression, driving.motion.expression)
+    assert any(torch.allclose(f, similar.motion.expression) for f in given)
+    assert not any(torch.allclose(f, driving.motion.expression) for f in given)
+    assert float(values["offset"].detach()) > 0
 
 
 def test_until_the_generator_draws_keypoints_learn_from_the_photo_alone(config) -> None:

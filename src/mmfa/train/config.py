@@ -57,6 +57,7 @@ class TrainConfig:
     fps: float = 8.4
     split: str = "train"
     candidates: int = 1
+    steady: float = 0.0
     flip: float = 0.0
     stills: float = 0.0
     colour_jitter: float = 0.2

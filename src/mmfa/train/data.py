@@ -170,12 +170,19 @@ class ClipDataset:
         return torch.stack(list(self.shapes.values())).mean(0)
 
     def draw(
-        self, count: int, generator: torch.Generator, *, candidates: int = 1, augmentation: Augmentation | None = None
+        self,
+        count: int,
+        generator: torch.Generator,
+        *,
+        candidates: int = 1,
+        steady: float = 0.0,
+        augmentation: Augmentation | None = None,
     ) -> list[Pair]:
         """Random pairs. Of several candidates, that driving frame is taken in which most moved: the head, the lips or the eyes.
 
         When it is the lips, the frame with the wider mouth drives, when it is the eyes, that with the narrower ones: what the
-        photo does not show must be learnt more often.
+        photo does not show must be learnt more often. With `steady` what the whole head moves counts so many times against a
+        frame drawn for lips or eyes: then they are most of what differs.
         """
         augmentation = augmentation or Augmentation()
         people = list(self.people.values())
@@ -198,6 +205,11 @@ class ClipDataset:
             part = index(3)  # the head, the lips, the eyes
             points = (clip.landmarks, clip.mesh[:, list(LIPS)], clip.mesh[:, list(EYES)])[part]
             moved = [float((points[option] - points[source]).abs().mean()) for option in options]
+            if steady and part:
+                places = clip.landmarks
+                moved = [
+                    m - steady * float((places[o] - places[source]).abs().mean()) for m, o in zip(moved, options, strict=True)
+                ]
             driving = options[moved.index(max(moved))]
             if candidates > 1 and part:
                 shown = mouth_opening(clip.mesh) if part == 1 else -eye_opening(clip.mesh)
@@ -295,11 +307,12 @@ class StepBatches(Dataset[Batch]):
         batch: int,
         candidates: int,
         augmentation: Augmentation,
+        steady: float = 0.0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.data, self.seed, self.steps, self.count = data, seed, steps, batch
-        self.candidates, self.augmentation = candidates, augmentation
+        self.candidates, self.steady, self.augmentation = candidates, steady, augmentation
         self.part = slice(rank * batch // world, (rank + 1) * batch // world)
         self.skipped: Counter[str] = Counter()
 
@@ -317,7 +330,8 @@ class StepBatches(Dataset[Batch]):
         raise MediaError("100 clips in a row could not be read; look at the messages above.")
 
     def _draw(self, count: int, generator: torch.Generator) -> list[Pair]:
-        return self.data.draw(count, generator, candidates=self.candidates, augmentation=self.augmentation)
+        drawn = {"candidates": self.candidates, "steady": self.steady, "augmentation": self.augmentation}
+        return self.data.draw(count, generator, **drawn)  # type: ignore[arg-type]
 
     def _without_damage(self, pairs: list[Pair], generator: torch.Generator) -> list[Pair]:
         good = []

@@ -158,6 +158,7 @@ class Trainer:
             steps=config.steps,
             batch=config.batch,
             candidates=config.candidates,
+            steady=config.steady,
             augmentation=Augmentation(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)}),
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
