@@ -105,8 +105,8 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
         bent = model.read(face_of(bend.image(faces.image), bend.points(points)))
         source = model.source(faces[:1], reading[:1]).expand(count - 1)
         rendering = model.render(source, reading.motion[slice(1, None)])
-        assert rendering.flow.image is not None
-        flow = resize_grid(rendering.flow.image, model.params.size, model.params.size)
+        assert rendering.flow.photo is not None
+        flow = resize_grid(rendering.flow.photo, model.params.size, model.params.size)
         keep(
             placed=placed[..., :2].flatten(1),
             landmarks=points[..., :2].flatten(1),

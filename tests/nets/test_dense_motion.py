@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmfa.geometry import image_grid, volume_grid, warp
+from mmfa.geometry import euler_to_matrix, image_grid, volume_grid, warp
 from mmfa.nets.anchors import BROW_SIDES, COUNT, IRISES, LOWER_LIDS, MOUTH, OVAL, UPPER_LIDS
 from mmfa.nets.dense_motion import DenseMotion, LiteDenseMotion
 from mmfa.nets.sizes import tiny, tiny_paper
@@ -204,3 +204,15 @@ def test_what_is_below_the_head_follows_it_a_little_and_what_is_above_stands_sti
     network.follow.bias.data.fill_(2.0)
     _, flow = _flow(network, source=source, driving=source + torch.tensor([0.2, 0.0, 0.0]))
     assert float(((flow.plate - image_grid(64, 64))[0, -4:, :, 0] / -0.2).min()) > 0.99, "a body that moves as the head does"
+
+
+def test_the_papers_flow_on_the_picture_is_the_volumes_where_both_have_the_keypoints_depth():
+    """A turn about the viewing axis, a zoom and a shift: keypoints of any depth move alike, and so do picture and volume."""
+    network = _network("paper")
+    source = torch.rand(2, network.params.keypoints, 3) - 0.5
+    still, shift = _flow(network, source=source, driving=source)[1], torch.tensor([0.2, -0.1, 0.0])
+    torch.testing.assert_close(still.photo, image_grid(16, 16).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+    turn = euler_to_matrix(torch.zeros(1), torch.zeros(1), torch.tensor([30.0])).expand(2, 3, 3)
+    _, flow = _flow(network, source=source, driving=(source - shift) @ turn, jacobian=turn)
+    torch.testing.assert_close(flow.photo, flow.volume[..., :2].mean(1), atol=1e-5, rtol=0)
+    assert float((flow.photo - image_grid(16, 16)).abs().mean()) > 0.05

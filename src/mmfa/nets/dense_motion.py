@@ -18,7 +18,7 @@ from .prior import add_prior
 class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
 
-    volume: (B,D,h,w,3). The rest is None in the paper's model, which has no 2D skips.
+    volume: (B,D,h,w,3). Most of the rest is None in the paper's model, which has no 2D skips.
     image: (B,4h,4w,2), of the head's layer; inside the driving mouth that of the upper jaw, whose teeth no lip stretches, and at
     the eyes that of lids and eyeballs (`openings`).
     plate: (B,4h,4w,2), of the background's: nearly the identity, but for a body that follows the head.
@@ -27,6 +27,8 @@ class DenseFlow:
     occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip.
     hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
     around: (B,1,2h,2w) in [0,1], whether a place is beside or above the face, where hair and background are and no body.
+    photo: (B,h,w,2), in the paper's model alone, by which no feature is taken: the same masks on the picture, each keypoint's
+    motion at its own depth.
     openings: (B,4,2h,2w), signed distances to outlines, positive inside: of the mouth and the eyes in the driving position,
     and of those of the source, at the places from which the head's layer is taken.
     """
@@ -41,6 +43,7 @@ class DenseFlow:
     backdrop: Tensor | None = None
     around: Tensor | None = None
     openings: Tensor | None = None
+    photo: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,7 @@ class DenseMotion(nn.Module):
             nn.init.constant_(self.occlusion.bias, 2.0)  # type: ignore[arg-type]
 
     def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> DenseFlow:
-        """As `LiteDenseMotion.forward`. Only the masks' prior uses `scale`. `DenseFlow.image` is at the volume's h and w."""
+        """As `LiteDenseMotion.forward`. Only the masks' prior uses `scale`."""
         params = self.params
         batch, _, depth, height, width = volume.shape
         grid = volume_grid(depth, height, width, device=volume.device)
@@ -262,10 +265,11 @@ class DenseMotion(nn.Module):
             flat, plane = image_grid(height, width, device=volume.device).flatten(0, 1), jacobian.float()[:, :2]
             shifts = offsets[..., :2] + driving[..., 2:] * plane[:, None, :, 2]
             turned = flat @ plane[..., :2].transpose(1, 2)
-            image_flow = torch.lerp(turned, flat.expand_as(turned), share[:, 0, :, None]) + share[:, 1:].transpose(1, 2) @ shifts
+            photo_flow = torch.lerp(turned, flat.expand_as(turned), share[:, 0, :, None]) + share[:, 1:].transpose(1, 2) @ shifts
         return DenseFlow(
             volume=(masks[..., None] * flows).sum(1),
-            image=image_flow.unflatten(1, (height, width)),
+            image=None,
+            photo=photo_flow.unflatten(1, (height, width)),
             occlusion=self.occlusion(x.flatten(1, 2)).float().sigmoid(),
             skip_occlusion=None,
             hint=None,

@@ -82,8 +82,8 @@ class Objective(nn.Module):
         if not draw:
             moved = self.model.move(source, motion)
             values = self.motion_losses(batch, (moved.keypoints, moved.deformation), readings=readings)
-            if config.loss_warp and moved.flow.image is not None:
-                values["warp"] = self._warped(batch, moved.flow.image)
+            if config.loss_warp and moved.flow.photo is not None:
+                values["warp"] = self._warped(batch, moved.flow.photo)
             return Outcome(values, target, target)
         turned = bool(config.loss_repose or config.loss_rotation)
         if turned:
@@ -101,8 +101,8 @@ class Objective(nn.Module):
         if config.loss_layers and rendering.flow.background is not None:
             judged = judge_layers(source.features, rendering.flow)
             values["layers"] = losses.layer_loss(judged[:count], target, rendering.flow.background[:count])
-        if config.loss_warp and rendering.flow.image is not None:
-            values["warp"] = self._warped(batch, rendering.flow.image[:count])
+        if config.loss_warp and rendering.flow.photo is not None:
+            values["warp"] = self._warped(batch, rendering.flow.photo[:count])
         if config.loss_detail:
             values["detail"] = losses.detail_loss(output, target, batch.landmarks)
         if self.priors.perceptual is not None:
