@@ -447,7 +447,7 @@ ALL_LOSSES = {
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-paper"])
-def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config, model) -> None:
+def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config, model, faceres) -> None:
     trainer = trained(replace(config, model=model, anchor_steps=0, sample_every=2, **ALL_LOSSES), until=2)
     record = logged(trainer.config)[-1]
     wanted = {name.removeprefix("loss_") for name in ALL_LOSSES if name.startswith("loss_")} | {"judge", "total"}

@@ -163,7 +163,8 @@ def _report(
 def _unavailable(protocol: Protocol, measured: set[str]) -> dict[str, str]:
     """The metrics that were not `measured`, by name, each with the reason."""
     reasons = {name: meaningless(name, protocol=protocol) for name in DEFINITIONS}
-    every = _OFF | unavailable() | {name: reason for name, reason in reasons.items() if reason}
+    # What nobody asked for is off, whether it could be measured here or not: a report says the same on every machine.
+    every = unavailable() | _OFF | {name: reason for name, reason in reasons.items() if reason}
     return {name: reason for name, reason in every.items() if name not in measured}
 
 
