@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -32,6 +33,8 @@ _TOLERANCE = 0.75
 _REORDERING = 3
 # Longer holes come from broken timestamps (files joined carelessly) and are not filled with repeats.
 _LONGEST_HOLE_SECONDS = 60.0
+# Fewer key frames than these say little of what a long video shows.
+_FEW_KEY_FRAMES = 24
 # What libav also opens as "video": pictures, text drawn as a terminal, lists of other files.
 _NOT_VIDEO = {"image2", "tty", "hls", "dash", "concat", "sdp"}
 _HD_ROWS = 720
@@ -110,6 +113,29 @@ class VideoReader:
         """End every running iteration and close its file."""
         for frames in list(self._iterations):
             frames.close()
+
+    def glance(self, most: int) -> Iterator[Frame]:
+        """At most `most` frames, spread over the whole video, with their times: a first look at a long one.
+
+        They are key frames, which are decoded without what lies between them; where there are too few of those, every n-th frame.
+        """
+        with self._open() as (container, stream):
+            keys = self._count_key_frames(container, stream)
+        if keys < min(most, _FEW_KEY_FRAMES):
+            count = self.info.frame_count or 0
+            yield from islice(self, 0, None, max(1, -(-count // most)))
+            return
+        with self._open() as (container, stream):
+            stream.codec_context.skip_frame = "NONKEY"
+            for frame, time, _ in islice(self._timed(self._decode(container, stream), stream), 0, None, -(-keys // most)):
+                yield Frame(image=self._upright(frame), time=time)
+
+    def _count_key_frames(self, container: InputContainer, stream: VideoStream) -> int:
+        count = 0
+        with suppress(FFmpegError):  # the file breaks off
+            for packet in container.demux(stream):
+                count += packet.is_keyframe and packet.size > 0
+        return count
 
     def _frames(self) -> Generator[Frame]:
         with self._open() as (container, stream):
