@@ -106,7 +106,7 @@ def _make_videos(root: Path, photo: Image.Image, talk: list[Array]) -> None:
     (root / "text.mp4").write_text("no video\n" * 100)
     (root / "zero.mp4").write_bytes(b"")
     (root / "trunc.mp4").write_bytes(good[: len(good) // 2])
-    write_video(root / "fast.mp4", talk[:24], options={"movflags": "faststart"})
+    write_video(root / "fast.mp4", talk[:16], options={"movflags": "faststart"})
     fast = (root / "fast.mp4").read_bytes()
     (root / "trunc_fast.mp4").write_bytes(fast[: int(len(fast) * 0.7)])
     media = fast.find(b"mdat")

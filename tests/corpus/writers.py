@@ -143,7 +143,7 @@ def write_motion(
 
 
 def write_prepared(root: Path, row: dict[str, Any], shard: bytes | dict[str, bytes | None]) -> None:
-    """A prepared data set of one row. shard: the bytes of its only shard, or its members; None for the contents: 64 GB of nothing."""
+    """A prepared data set of one row. shard: the bytes of its only shard, or its members; None as contents: 64 GB of nothing."""
     (root / "shards").mkdir(parents=True)
     header = {"format": "mmfa-dataset", "version": 1, "size": 256, "rows": 1}
     (root / "index.jsonl").write_text(json.dumps(header) + "\n" + json.dumps(row) + "\n")
