@@ -22,7 +22,8 @@ class Case:
 
     status: the exit status, where `expect` doesn't say it. cwd: the working folder. copied: a file of the corpus that lies in
     the case's folder as ``copy`` with its suffix. old: the output is there before, made by somebody else. scene: what else has
-    to be there (`test_corpus.SCENES`). seconds: the time limit.
+    to be there (`test_corpus.SCENES`). measured: what was measured before the refusal may stay in the cache. seconds: the time
+    limit.
 
     In a process of its own (`process`): shell: a line of bash around the command ``"$@"``. env: None takes a variable away.
     signal, moment: what ends it, and when. megabytes: the most memory it may hold. file_bytes: the longest file it may write.
@@ -37,6 +38,7 @@ class Case:
     copied: str = ""
     old: bool = False
     scene: str = ""
+    measured: bool = False
     seconds: float = 60
     slow: bool = False
     process: bool = False
@@ -348,7 +350,9 @@ SURROUNDINGS = [
         expect="work",
         cwd="{out}",
     ),
-    Case(name="python -O", argv="info lite", expect="work", says="generator", process=True, env={"PYTHONOPTIMIZE": "2"}),
+    Case(
+        name="python -O", argv="info lite", expect="work", says="generator", process=True, slow=True, env={"PYTHONOPTIMIZE": "2"}
+    ),
 ]
 
 CONFIGS = [
@@ -379,6 +383,7 @@ DATA_SETS = [
             name=f"evaluate predictions {name}",
             argv=f"{_EVALUATE.format('data', 'train')} --predictions p_{name}",
             says=says,
+            measured=True,
             seconds=90,
         )
         for name, says in (

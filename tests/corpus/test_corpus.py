@@ -185,10 +185,10 @@ def _watched(case: Case, place: Place) -> Iterator[Callable[[Result], None]]:
         def judge(result: Result) -> None:
             # The folder's name holds the case's, in which a pattern must not be found.
             _judge_words(case, replace(result, said=result.said.replace(f"{place.out}/", "")))
-            mine = [place.out / ".cache", place.out / "set" / "work"]  # what is done is kept
+            mine = [place.out / "set" / "work", *[place.out / ".cache"] * case.measured]  # what is done is kept
             if result.status == 0 and output is not None and case.expect != "end":
                 _check_output(output)
-                mine += [output, output.resolve()]
+                mine += [output, output.resolve(), output.parent / ".cache"]
             after = _contents(place.out)
             if case.signal == signal.SIGKILL:  # nobody could clear up
                 after = {path: after[path] for path in before if path in after}
@@ -376,8 +376,10 @@ def _run_process(case: Case, place: Place, said: BinaryIO) -> Result:
         if "taskset" in shell and not shutil.which("taskset"):
             pytest.skip("taskset is not installed")
         words = ["bash", "-c", shell, "case", *words]
-    code = str(Path(mmfa.__file__).parents[1])  # that of this process
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": code}
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ
+    # The code of this process. No graphics card, for which the address space would be too small.
+    code = [str(Path(mmfa.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment |= {"PYTHONPATH": os.pathsep.join(code), "CUDA_VISIBLE_DEVICES": ""}
     environment |= {name: place.filled(value) for name, value in case.env.items() if value is not None}
     for name in (name for name, value in case.env.items() if value is None):
         environment.pop(name, None)
