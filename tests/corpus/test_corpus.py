@@ -41,7 +41,7 @@ import av
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors.numpy import load
 
 import mmfa
 from mmfa.animate import Animator
@@ -233,8 +233,7 @@ def _check_output(output: Path) -> None:
         with av.open(str(output)) as video:
             assert "mp4" in video.format.name and len(list(video.decode(video=0))) > 0
     elif output.suffix == ".safetensors":
-        with safe_open(os.fsencode(output), "pt") as file:
-            assert list(file.keys())
+        assert load(output.read_bytes())
     else:
         assert json.loads((output / "report.json").read_text())["format"] == "mmfa-report"
         return
