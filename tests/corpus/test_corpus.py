@@ -400,24 +400,25 @@ def _run_process(case: Case, place: Place, said: BinaryIO) -> Result:
         start_new_session=True,
     )
     try:
-        status, memory = _wait(case, place, process)
+        status, memory, sent = _wait(case, place, process)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     said.seek(0)
-    return Result(status, said.read().decode("utf-8", "replace"), memory)
+    text = said.read().decode("utf-8", "replace")
+    assert sent, f"ended before its signal with exit status {status}, and this was said:\n{text[-2000:]}"
+    return Result(status, text, memory)
 
 
-def _wait(case: Case, place: Place, process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """Exit status and most memory in MB. Sends the case's signal when its moment has come."""
+def _wait(case: Case, place: Place, process: subprocess.Popen[bytes]) -> tuple[int, int, bool]:
+    """Exit status, most memory in MB, and whether the case's signal, if any, was sent: when its moment had come."""
     deadline = time.monotonic() + case.seconds
     sent = case.signal is None
     while time.monotonic() < deadline:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            assert sent, f"ended with {process.returncode} before its signal"
-            return process.returncode, usage.ru_maxrss // 1024
+            return process.returncode, usage.ru_maxrss // 1024, sent
         if not sent and MOMENTS[case.moment](process.pid, place):
             os.kill(process.pid, case.signal)
             sent = True
