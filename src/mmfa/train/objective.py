@@ -22,6 +22,7 @@ from ..priors.perceptual import backbone
 from . import losses
 from .config import TrainConfig
 from .data import Batch, face_of
+from .layout import channels_last
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class Priors:
     @staticmethod
     def of(config: TrainConfig, device: torch.device) -> Priors:
         def frozen(net: nn.Module) -> nn.Module:
-            return net.eval().requires_grad_(False).to(device)
+            net = net.eval().requires_grad_(False).to(device)
+            if device.type == "cuda":
+                channels_last(net)
+            return net
 
         return Priors(
             landmarker=frozen(FaceLandmarker()),  # type: ignore[arg-type]

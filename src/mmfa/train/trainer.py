@@ -42,6 +42,7 @@ from .cache import prepare
 from .checkpoints import Checkpoint
 from .config import TrainConfig
 from .data import Augmentation, Batch, ClipDataset, StepBatches
+from .layout import as_weights_lie, channels_last
 from .looks import fit_looks, looks_at_pictures
 from .objective import Objective
 from .sync_norm import synchronise_batch_norms
@@ -76,10 +77,10 @@ class Trainer:
         if world > 1 and config.sync_batch_norm:
             synchronise_batch_norms(self.model, cuda=self.device.type == "cuda")
         self.model.to(self.device)
-        if self.device.type == "cuda":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.discriminator = _discriminator(config.discriminator).to(self.device)
+        if self.device.type == "cuda":
+            channels_last(self.model, self.discriminator)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
         motion = [p for network in self.model.motion_networks() for p in network.parameters() if p.requires_grad]
         ids = {id(p) for p in motion}
         rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in ids]
@@ -333,6 +334,7 @@ class Trainer:
         for name in ("optimizer", "judge_optimizer"):
             optimizer = getattr(self, name)
             optimizer.load_state_dict(checkpoints.unpack_optimizer(checkpoint.part(name), optimizer.state_dict()))
+            as_weights_lie(optimizer)
         self.step, self.clock = checkpoint.step, checkpoint.seconds
 
     def _adopt(self, path: Path) -> None:
@@ -358,6 +360,7 @@ class Trainer:
             ) from error
         for name, state in moments.items():
             getattr(self, name).load_state_dict(state)
+            as_weights_lie(getattr(self, name))
 
     def sample(self) -> None:
         """The sheet of samples of the EMA, as a PNG and on the board."""
