@@ -29,9 +29,6 @@ from mmfa.train.data import Augmentation, ClipDataset, StepBatches, face_of, mir
 from mmfa.train.trainer import Trainer
 from mmfa.weights import SIZES, from_pretrained, save_pretrained
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("vae"))
-
 
 def trained(config: TrainConfig, *, until: int | None = None) -> Trainer:
     trainer = Trainer(config, quiet=True)
@@ -93,16 +90,6 @@ def test_config_that_is_no_text(tmp_path, capsys) -> None:
 def test_config_round_trip(tmp_path, config) -> None:
     assert TrainConfig.load(written(tmp_path, yaml.safe_dump(asdict(config)))) == config
     assert TrainConfig.load(written(tmp_path, "data: a\noutput: b\nloss_ssl: 1")).loss_ssl == 1
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_shipped_configs_load_and_explain_themselves(path) -> None:
-    config = TrainConfig.load(path)
-    lines = path.read_text().splitlines()
-    assert config.steps > 0 and config.model in SIZES
-    assert any(f"mmfa train {path.relative_to(ROOT)}" in line for line in lines[:3]), "the header holds the command"
-    uncommented = [line for line in lines if not line.startswith("#") and "  # " not in line]
-    assert not uncommented, "every key has a comment"
 
 
 # -- clips --------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """Training of the expression VAE: losses, posterior collapse and its cure, named directions, a run from files."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
 from mmfa.train.calibration import calibrate, keypoint_effects, mixed, people_of, picture_effects
 from mmfa.train.config import TrainConfig
 from mmfa.train.directions import fit_directions, weighted_quantile, within_person
+from mmfa.train.shipped import config_path
 from mmfa.train.vae import (
     VAEConfig,
     adversarial_loss,
@@ -183,7 +183,7 @@ def test_a_model_whose_pictures_show_no_face_is_refused(config: TrainConfig) -> 
 
 
 def test_the_shipped_config_loads() -> None:
-    config = VAEConfig.load(Path(__file__).parents[2] / "configs" / "vae-lite.yaml")
+    config = VAEConfig.load(config_path("lite", vae=True))
     assert config == replace(VAEConfig(data=config.data, output=config.output, cache=config.cache))
 
 

@@ -22,6 +22,7 @@ from .common import (
     single_motion,
     write_picture,
 )
+from .train import add_config, config_only
 
 if TYPE_CHECKING:
     from ..animate import Animator
@@ -33,9 +34,8 @@ _LARGEST_SHEET = 400
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register ``train-vae``, ``interpolate`` and ``sample``."""
-    train = commands.add_parser("train-vae", help="train the expression VAE of a model as a config file says")
-    train.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    train.add_argument("--quiet", action="store_true", help="no progress bars and no report")
+    train = commands.add_parser("train-vae", help="train the expression VAE of a model as a config says")
+    add_config(train)
     train.set_defaults(run=_train_vae)
 
     way = "neutral, source, a photo, a motion file, VIDEO@SECONDS, or code:NUMBERS"
@@ -70,12 +70,16 @@ def _add_output(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def _train_vae(options: argparse.Namespace) -> None:
+    if config_only(options, vae=True):
+        return
     try:
         from ..train.vae import VAEConfig, train_vae
     except ModuleNotFoundError as error:
         raise ConfigError(f"Training needs {error.name}: pip install 'mmfa[train]'.") from error
 
-    config = VAEConfig.load(options.config)
+    from ..train.shipped import config_path, with_values
+
+    config = with_values(VAEConfig.load(config_path(options.config, vae=True)), options.set)
     measures = train_vae(config, quiet=options.quiet)
     if not options.quiet:
         print(

@@ -45,6 +45,7 @@ from .data import Augmentation, Batch, ClipDataset, StepBatches
 from .layout import as_weights_lie, channels_last
 from .looks import fit_looks, looks_at_pictures
 from .objective import Objective
+from .shipped import state_path
 from .sync_norm import synchronise_batch_norms
 
 
@@ -175,7 +176,14 @@ class Trainer:
         """What comes before the first step of a run that has no checkpoint yet."""
         config = self.config
         if config.state:
-            self._adopt(Path(config.state))
+            found = state_path(config.state)
+            if found is None:
+                tqdm.write(
+                    f"state: discriminator and moments of {config.state} come with the repository, not with the package; "
+                    "this run starts with new ones."
+                )
+            else:
+                self._adopt(found)
         if config.anchor_steps and not self.model.needs_pixels and (not config.init or config.anchor_again):
             self._anchor_stage()
 
