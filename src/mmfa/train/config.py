@@ -22,6 +22,7 @@ _CHOICES = {
 }
 _POSITIVE = (
     "candidates",
+    "cache_limit",
     "fps",
     "steps",
     "batch",
@@ -53,6 +54,7 @@ class TrainConfig:
     freeze_norms: bool = False
     # data
     cache: str = ""
+    cache_limit: float = 100.0
     fps: float = 8.4
     split: str = "train"
     candidates: int = 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import os
 import signal
 import threading
 import time
@@ -38,7 +39,7 @@ from ..weights import SIZES, from_pretrained, save_pretrained
 from . import checkpoints, losses
 from .anchoring import anchor
 from .board import Board
-from .cache import prepare
+from .cache import CachedClip, made, prepare
 from .checkpoints import Checkpoint
 from .config import TrainConfig
 from .data import Augmentation, Batch, ClipDataset, StepBatches
@@ -58,21 +59,21 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, *, quiet: bool = False) -> None:
         self.config = config
+        self.output = Path(config.output)
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        _check(config, world)
+        self.model = _initial_model(config)
+        with made(self.output):
+            self._build(_prepare(config, quiet=quiet), world=world, quiet=quiet)
+
+    def _build(self, files: list[CachedClip], *, world: int, quiet: bool) -> None:
+        """Everything that is on the device, and the group of processes: data are ready by now, so that nobody waits in it."""
+        config = self.config
         self.accelerator = _accelerator(config.device)
         self.device, self.quiet = self.accelerator.device, quiet or not self.accelerator.is_main_process
-        world = self.accelerator.num_processes
-        parts = world * config.accumulate
-        if config.batch % parts:
-            raise ConfigError(f"batch ({config.batch}) must be a multiple of processes x accumulate ({parts}).")
-        self.output = Path(config.output)
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"The folder {self.output} cannot be made: {error.strerror}.") from error
-        self.model = _initial_model(config)
-        self.data = self._read_data()
+        self.data = ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
         if not config.init:
             self.model.anchor(self.data.mean_mesh())
         if world > 1 and config.sync_batch_norm:
@@ -93,21 +94,6 @@ class Trainer:
         self.board = Board(self.output, tensorboard=config.tensorboard) if self.accelerator.is_main_process else None
         self.step = 0
         self.clock = 0.0
-
-    def _read_data(self) -> ClipDataset:
-        config = self.config
-        cache = Path(config.cache) if config.cache else self.output / "cache"
-        with self.accelerator.main_process_first():  # the others find the cache filled
-            files = prepare(
-                Path(config.data),
-                cache,
-                fps=config.fps,
-                split=config.split,
-                stills=config.stills > 0,
-                workers=config.workers,
-                quiet=self.quiet,
-            )
-        return ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
 
     def run(self, *, until: int | None = None) -> None:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
@@ -396,6 +382,30 @@ class _StopSignals:
     def close(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _check(config: TrainConfig, world: int) -> None:
+    """What a config asks of this machine. Raises ConfigError before any work."""
+    parts = world * config.accumulate
+    if config.batch % parts:
+        raise ConfigError(f"batch ({config.batch}) must be a multiple of processes x accumulate ({parts}).")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(config.device, True):
+        raise ConfigError(f"device: {config.device} is not available here.")
+
+
+def _prepare(config: TrainConfig, *, quiet: bool) -> list[CachedClip]:
+    """The decoded clips; of the processes of a machine one makes them."""
+    return prepare(
+        Path(config.data),
+        Path(config.cache) if config.cache else Path(config.output) / "cache",
+        fps=config.fps,
+        split=config.split,
+        stills=config.stills > 0,
+        workers=config.workers,
+        limit=config.cache_limit,
+        quiet=quiet,
+    )
 
 
 def _accelerator(device: str) -> Accelerator:
