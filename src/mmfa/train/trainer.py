@@ -197,16 +197,16 @@ class Trainer:
         for index, part in enumerate(parts):
             # Gradients travel between processes once a step, with the last part.
             quiet = index < len(parts) - 1
-            with self._no_sync(quiet), self._autocast():
+            with self._no_sync(quiet, self._objective), self._autocast():
                 self.discriminator.requires_grad_(False)
                 outcome = self._objective(part, self.discriminator if adversarial else None)
                 self.discriminator.requires_grad_(True)
             total = self._total(outcome.losses)
-            with self._no_sync(quiet):
+            with self._no_sync(quiet, self._objective):
                 self.accelerator.backward(total / len(parts))
             values = {**outcome.losses, "total": total}
             if adversarial:
-                with self._no_sync(quiet):
+                with self._no_sync(quiet, self._judge):
                     values["judge"] = self._judge_step(outcome.real, outcome.fake)
                     self.accelerator.backward(values["judge"] / len(parts))
             for name, value in values.items():
@@ -273,8 +273,8 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
-    def _no_sync(self, quiet: bool) -> AbstractContextManager[None]:
-        return self.accelerator.no_sync(self._objective) if quiet else nullcontext()
+    def _no_sync(self, quiet: bool, network: nn.Module) -> AbstractContextManager[None]:
+        return self.accelerator.no_sync(network) if quiet else nullcontext()
 
     @torch.no_grad()
     def _update_ema(self) -> None:
