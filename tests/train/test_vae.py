@@ -211,12 +211,15 @@ def test_a_run_writes_what_loads_and_knows_its_model(config: TrainConfig, tmp_pa
         data=config.data, output=folder, cache=config.cache, model=folder, fps=8, code=4, steps=15, batch=16, pictures=3
     )
     found = train_vae(run, quiet=True)
-    assert found.reconstruction_error > 0
     space = ExpressionSpace.load(folder)
     assert space.directions.shape == (2, len(NAMES), 64) and space.vae.params.code == 4
     data = expression_data(lite, run, split="train", quiet=True)
     assert len(data.feature) == 32 and data.weight.sum() == pytest.approx(1)
     assert data.weight[data.person == 0].sum() == pytest.approx(0.5)
+    again = measure(space.vae, data.feature, data.weight)
+    assert again.active_units == found.active_units
+    for name in ("kl", "reconstruction_error", "sample_variance"):
+        assert getattr(again, name) == pytest.approx(getattr(found, name), rel=0.01), "what was measured is what was written"
 
 
 def test_pixel_fed_models_are_refused(config: TrainConfig) -> None:
