@@ -24,7 +24,7 @@ from mmfa.train.vae import (
 )
 from mmfa.weights import build, from_pretrained, save_pretrained
 
-SYNTHETIC = VAEConfig(data="", output="", cache="", code=6, steps=400, batch=64)
+SYNTHETIC = VAEConfig(data="data", output="output", cache="", code=6, steps=400, batch=64)
 
 
 def synthetic() -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,7 +155,7 @@ def test_what_a_direction_moves_both_ways_alike_is_taken_out_of_both_ways(monkey
 def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
     """Two renderings of the shipped model: a smile is seen as a smile, and half a step is less of it."""
     model = from_pretrained("lite")
-    run = VAEConfig(data=config.data, output="", cache=config.cache, fps=8)
+    run = VAEConfig(data=config.data, output="output", cache=config.cache, fps=8)
     clips = tracked_clips(model, run, split="train", quiet=True)
     smile = ExpressionSpace.load("lite", model=model).offset({"smile": 1.0})
     steps = torch.cat([smile, smile / 2, torch.zeros_like(smile)])
@@ -173,7 +173,7 @@ def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
 
 def test_a_model_whose_pictures_show_no_face_is_refused(config: TrainConfig) -> None:
     model = build("tiny").eval()
-    run = VAEConfig(data=config.data, output="", cache=config.cache, fps=8)
+    run = VAEConfig(data=config.data, output="output", cache=config.cache, fps=8)
     clips = tracked_clips(model, run, split="train", quiet=True)
     with pytest.raises(ConfigError, match="pictures: 0"):
         calibrate(model, torch.zeros(len(NAMES), 64), clips, count=2, quiet=True)
@@ -223,6 +223,6 @@ def test_a_run_writes_what_loads_and_knows_its_model(config: TrainConfig, tmp_pa
 
 
 def test_pixel_fed_models_are_refused(config: TrainConfig) -> None:
-    run = VAEConfig(data=config.data, output="", cache=config.cache)
+    run = VAEConfig(data=config.data, output="output", cache=config.cache)
     with pytest.raises(ConfigError, match="pixels"):
         expression_data(build("tiny-paper"), run, split="train")

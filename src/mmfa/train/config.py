@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,15 @@ _POSITIVE = (
     "save_every",
     "sample_every",
 )
+_LARGEST = {
+    "seed": 2**32 - 1,
+    "threads": 1024,
+    "workers": 1024,
+    "batch": 100_000,
+    "anchor_batch": 100_000,
+    "candidates": 1000,
+    "pictures": 1_000_000,
+}
 _FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from")
 
 
@@ -142,8 +152,7 @@ class TrainConfig:
         for field in fields(self):
             if field.name.startswith("loss_") and not getattr(self, field.name) >= 0:
                 raise ConfigError(f"{field.name} must be 0 or more, not {getattr(self, field.name)!r}.")
-        if self.minutes < 0 or self.workers < 0:
-            raise ConfigError("minutes and workers must be 0 or more.")
+        check_values(self)
         if self.batch % self.accumulate:
             raise ConfigError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate}).")
 
@@ -151,6 +160,19 @@ class TrainConfig:
     def load(path: str | Path) -> TrainConfig:
         """Read a YAML file; relative folders are relative to the working directory. Raises ConfigError."""
         return load_config(TrainConfig, path, required=("data", "output"))
+
+
+def check_values(config: Any) -> None:
+    """What holds of every key of a config. Raises ConfigError that names the key."""
+    for name, value in vars(config).items():
+        if isinstance(value, str):
+            if not value and name in ("data", "output"):
+                raise ConfigError(f"{name} must name a folder.")
+        elif isinstance(value, (int, float)):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must be a number of 0 or more, not {value!r}.")
+            if value > _LARGEST.get(name, math.inf):
+                raise ConfigError(f"{name} must be at most {_LARGEST[name]}, not {value!r}.")
 
 
 def load_config(kind: type, path: str | Path, *, required: tuple[str, ...]) -> Any:

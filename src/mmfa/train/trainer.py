@@ -35,6 +35,7 @@ from ..nets.discriminator import (
 from ..nets.mmfa import MMFA, LiteParams
 from ..nets.paper import PaperParams
 from ..nets.sizes import build_model
+from ..priors.perceptual import backbone
 from ..weights import SIZES, from_pretrained, save_pretrained
 from . import checkpoints, losses
 from .anchoring import anchor
@@ -60,10 +61,10 @@ class Trainer:
     def __init__(self, config: TrainConfig, *, quiet: bool = False) -> None:
         self.config = config
         self.output = Path(config.output)
-        torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
         world = int(os.environ.get("WORLD_SIZE", "1"))
         _check(config, world)
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
         self.model = _initial_model(config)
         with made(self.output):
             self._build(_prepare(config, quiet=quiet), world=world, quiet=quiet)
@@ -124,11 +125,18 @@ class Trainer:
                     self.sample()
                 if ends:
                     break
+        except torch.OutOfMemoryError as error:
+            text = f"The device's memory is too small for {self._pairs_at_once} pairs at once; raise accumulate, or lower batch."
+            raise ConfigError(text) from error
         finally:
             stop.close()
             bar.close()
             if self.board:
                 self.board.close()
+
+    @property
+    def _pairs_at_once(self) -> int:
+        return self.config.batch // self.config.accumulate // self.accelerator.num_processes
 
     @property
     def progress(self) -> float:
@@ -392,6 +400,14 @@ def _check(config: TrainConfig, world: int) -> None:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(config.device, True):
         raise ConfigError(f"device: {config.device} is not available here.")
+    names = [name for name, weight in ((config.perceptual, config.loss_perceptual), (config.face, config.loss_face)) if weight]
+    for name in [*names, "faceres"] if config.loss_embedding else names:
+        backbone(name)  # an unknown name, or weights that aren't here
+    size = SIZES[config.model]().size if config.model in SIZES else 256
+    judged, compared = config.loss_gan or config.loss_matching, config.loss_perceptual and not config.pyramid
+    seen, needed = round(config.window * size), 46 if config.discriminator == "paper" and judged else 16
+    if (judged or compared) and seen < needed:
+        raise ConfigError(f"window: {config.window:g} of {size} pixels are {seen}, too few for the networks that look at it.")
 
 
 def _prepare(config: TrainConfig, *, quiet: bool) -> list[CachedClip]:

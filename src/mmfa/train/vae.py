@@ -19,7 +19,7 @@ from ..nets.vae import ExpressionDiscriminator, ExpressionVAE, VAEParams
 from ..weights import from_pretrained
 from .cache import prepare
 from .calibration import calibrate, people_of
-from .config import load_config
+from .config import check_values, load_config
 from .data import ClipDataset, face_of
 from .directions import fit_directions
 
@@ -56,6 +56,7 @@ class VAEConfig:
         for name in ("loss_reconstruction", "loss_kl", "loss_adversarial", "pictures"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)!r}.")
+        check_values(self)
 
     @staticmethod
     def load(path: str | Path) -> VAEConfig:
