@@ -134,6 +134,16 @@ def test_accumulated_gradients_are_the_mean_over_the_parts(config: TrainConfig, 
         torch.testing.assert_close(logged[1][name], value, rtol=2e-3, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
+def test_two_processes_that_accumulate_have_the_gradients_of_one_with_the_whole_batch(whole: TrainConfig, tmp_path: Path) -> None:
+    """As `paper-256` does; with `freeze_norms`, since batch norms see what is in memory at once."""
+    smooth = replace(whole, loss_landmark=0.0, loss_perceptual=0.0, freeze_norms=True)
+    one = gradients(smooth, tmp_path / "one", processes=1)
+    two = gradients(replace(smooth, accumulate=2), tmp_path / "two", processes=2)
+    found = differences(one, two)
+    assert "judge" in found and median(found.values()) < 1e-3 and max(found.values()) < ONE_FLIP
+
+
 def test_accumulating_and_resuming_equals_never_stopping(config: TrainConfig, tmp_path: Path) -> None:
     config = replace(config, batch=4, accumulate=2, steps=4, loss_gan=0.5, window=1.0)
     whole = Trainer(replace(config, output=str(tmp_path / "whole")), quiet=True)

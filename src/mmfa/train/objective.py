@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..geometry import euler_to_matrix, transform_image, transform_points
 from ..motion import Motion
-from ..nets.anchors import FINE, VERTICES
+from ..nets.anchors import VERTICES
 from ..nets.blocks import resize
 from ..nets.generator import judge_layers
 from ..nets.mmfa import MMFA, FaceInput
@@ -66,8 +66,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.priors = Priors.of(config, device)
-        self.keypoint_weights = torch.ones(len(VERTICES), device=device)
-        self.keypoint_weights[:FINE] = 3.0
+        self.keypoint_weights = losses.anchor_weights(device)
 
     def forward(self, batch: Batch, discriminator: nn.Module | None = None) -> Outcome:
         """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here."""
