@@ -52,6 +52,14 @@ def test_list_and_print_from_another_folder(tmp_path, monkeypatch, capsys) -> No
     assert VAEConfig.load("vae.yaml") == VAEConfig.load(config_path("lite", vae=True))
 
 
+def test_what_is_no_text_is_not_printed(tmp_path, capsys) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(bytes(range(256)))
+    assert main(["train", str(path), "--print"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"mmfa: {path} is not a text file.\n" and not captured.out
+
+
 def test_a_shipped_config_with_other_keys_trains_in_the_folder_one_is_in(clips, cache, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = {"data": clips, "cache": cache, "fps": 8, "batch": 2, "anchor_steps": 1, "anchor_batch": 4, "tensorboard": "false"}

@@ -58,7 +58,11 @@ def config_only(options: argparse.Namespace, *, vae: bool = False) -> bool:
 
         if options.set:
             raise ConfigError("--print shows the config as it is; leave out --set, and edit the copy.")
-        print(check_input(config_path(options.config, vae=vae)).read_text(encoding="utf-8"), end="")
+        path = check_input(config_path(options.config, vae=vae))
+        try:
+            print(path.read_text(encoding="utf-8"), end="")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not a text file.") from error
     return bool(options.print)
 
 
