@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mmfa.dataset.index import entries, read_index
+from mmfa.dataset.index import entries, is_bare, media_files, read_index
 from mmfa.dataset.prepare import Report
 from mmfa.errors import MediaError
+
+DEEP = "[" * 100_000
+"""JSON that is nested deeper than Python reads."""
 
 
 @pytest.fixture
@@ -66,6 +69,21 @@ def test_a_bare_folder_as_voxceleb_has_it(tmp_path: Path) -> None:
     assert [entry.person for entry in found] == ["id1", "id1", "id2"] and len({entry.name for entry in found}) == 3
 
 
+def test_linked_folders_and_files_are_followed_once(tmp_path: Path) -> None:
+    root, disk = folder_of(tmp_path / "data", "cy/a.mp4"), folder_of(tmp_path / "disk", "ann/x.mp4", "ann/in/y.mp4", "z.mp4")
+    (root / "ann").symlink_to(disk / "ann", target_is_directory=True)
+    (root / "bob.mp4").symlink_to(disk / "z.mp4")
+    (root / "also-cy").symlink_to(root / "cy", target_is_directory=True)  # the same clip again, under another person
+    (root / "cy" / "up").symlink_to(root, target_is_directory=True)
+    (disk / "ann" / "loop").symlink_to(disk / "ann", target_is_directory=True)
+    (root / "gone").symlink_to(disk / "nothing", target_is_directory=True)
+    found = [(entry.path.relative_to(root).as_posix(), entry.person) for entry in entries(root)]
+    assert found == [("ann/in/y.mp4", "ann"), ("ann/x.mp4", "ann"), ("bob.mp4", "bob"), ("cy/a.mp4", "cy")]
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    assert [path.name for path in media_files(tmp_path / "link")] == ["y.mp4", "x.mp4", "bob.mp4", "a.mp4"]
+    assert is_bare(root) and not is_bare(folder_of(root, "index.json"))
+
+
 def test_names_are_unique_and_safe(tmp_path: Path) -> None:
     folder_of(tmp_path, "a b/c.mp4", "a-b/c.mp4", "A-B/c.mov", "é/d.mp4", "ü/d.mp4", "plain/e.mp4")
     names = [entry.name for entry in entries(tmp_path)]
@@ -85,7 +103,7 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
         entries(tmp_path / "none")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"clips": [{"file": "a.mp4"}]}', '{"clips": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"clips": [{"file": "a.mp4"}]}', '{"clips": 3}', DEEP])
 def test_a_list_that_is_none_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(MediaError, match=r"index\.json is no list of clips"):
@@ -100,7 +118,7 @@ def test_another_version_is_one_sentence(copy: Path) -> None:
         entries(copy)
 
 
-@pytest.mark.parametrize("damage", ["cut", "binary", "not ours", "field", "nothing"])
+@pytest.mark.parametrize("damage", ["cut", "binary", "not ours", "field", "deep", "nothing"])
 def test_a_damaged_index_is_said(copy: Path, damage: str) -> None:
     path = copy / "index.jsonl"
     lines = path.read_text().splitlines()
@@ -112,6 +130,8 @@ def test_a_damaged_index_is_said(copy: Path, damage: str) -> None:
         path.write_text('{"format": "other", "version": 1}')
     elif damage == "field":
         path.write_text("\n".join([lines[0], *(json.dumps({"name": "a"}) for _ in lines[1:])]))
+    elif damage == "deep":
+        path.write_text(f"{lines[0]}\n{DEEP}\n")
     else:
         path.write_text("")
     with pytest.raises(MediaError, match=r"index\.jsonl is no index of a data set, or damaged"):
