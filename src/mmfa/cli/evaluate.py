@@ -22,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--protocol", choices=("same", "cross"), default="same", help="default: same identity")
     evaluate.add_argument("--pairs", type=Path, metavar="FILE.csv", help="columns source,driving; default: drawn by seed")
     evaluate.add_argument("--seed", type=int, default=0, help="of the pairs and of the intervals; default: 0")
-    evaluate.add_argument("--split", default="val", help="default: val")
+    evaluate.add_argument("--split", help="default: val; all of a folder without an index, as --split all takes of any")
     evaluate.add_argument("--stride", type=int, default=STRIDE, metavar="N", help=f"measure every N-th frame; default: {STRIDE}")
     evaluate.add_argument("--leakage", action="store_true", help="also what moves that was not asked to move (models only)")
     evaluate.add_argument(
@@ -76,6 +76,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if not options.quiet:
         print(markdown(outcome.report).partition("\n## Definitions")[0])
     say(options, f"{options.output}: report.json, report.md, clips.csv, index.html.")
+    if outcome.replaced:
+        say(options, f"{options.output}: an older report was there; it has been replaced.")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -86,6 +88,8 @@ def _compare(options: argparse.Namespace) -> None:
 
     if len(options.reports) < 2:
         raise ConfigError("One report has nothing to be compared with; name two or more.")
+    if options.output is not None and options.output.resolve() in {path.resolve() for path in options.reports}:
+        raise ConfigError(f"{options.output} is one of the reports, which the table would overwrite; give another name with -o.")
     reports = [Report.load(path) for path in options.reports]
     names = [report.subject for report in reports]
     if len(set(names)) < len(names):

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..geometry import geodesic_angle, matrix_to_euler
 from ..priors.groups import LIPS, eye_opening, mouth_opening
-from .bootstrap import correlation
 
 PSNR_CAP = 100.0
 _WINDOW, _SIGMA = 11, 1.5
@@ -158,39 +157,31 @@ def jitter_excess(generated: Tensor, driving: Tensor) -> Tensor:
     return jitter(generated) - jitter(driving)
 
 
-def yaw_r(generated: Tensor, driving: Tensor, clips: Tensor) -> float:
-    """Rotations (T,3,3) and the clip number (T,) of each frame -> correlation; NaN when nothing varies."""
+def yaw_r(generated: Tensor, driving: Tensor) -> Tensor:
+    """Rotations (T,3,3) of one clip -> rows (T,2) for `bootstrap.correlation`, degrees."""
     _check_rotations(generated, driving)
-    return pearson(matrix_to_euler(generated.double())[1], matrix_to_euler(driving.double())[1], clips)
+    return centred(matrix_to_euler(generated.double())[1], matrix_to_euler(driving.double())[1])
 
 
-def mouth_r(generated: Tensor, driving: Tensor, clips: Tensor) -> float:
-    """Landmarks (T,478,3) and the clip number (T,) of each frame -> correlation; NaN when nothing varies."""
+def mouth_r(generated: Tensor, driving: Tensor) -> Tensor:
+    """Landmarks (T,478,3) of one clip -> rows (T,2) for `bootstrap.correlation`, of `mouth_opening`."""
     _check_points(generated, driving)
-    return pearson(mouth_opening(generated), mouth_opening(driving), clips)
+    return centred(mouth_opening(generated), mouth_opening(driving))
 
 
-def eye_r(generated: Tensor, driving: Tensor, clips: Tensor) -> float:
-    """Landmarks (T,478,3) and the clip number (T,) of each frame -> correlation; NaN when nothing varies."""
+def eye_r(generated: Tensor, driving: Tensor) -> Tensor:
+    """Landmarks (T,478,3) of one clip -> rows (T,2) for `bootstrap.correlation`, of `eye_opening`."""
     _check_points(generated, driving)
-    return pearson(eye_opening(generated), eye_opening(driving), clips)
+    return centred(eye_opening(generated), eye_opening(driving))
 
 
-def centred_pairs(measured: Tensor, asked: Tensor, clips: Tensor) -> Tensor:
-    """Values (T,) of generated and driving frames -> (T,2) with each clip's own mean removed, NaN where either is missing."""
-    if not measured.shape == asked.shape == clips.shape or measured.dim() != 1:
-        raise ValueError(f"need three (T,), got {tuple(measured.shape)}, {tuple(asked.shape)}, {tuple(clips.shape)}")
+def centred(measured: Tensor, asked: Tensor) -> Tensor:
+    """Values (T,) of generated and driving frames of one clip -> (T,2) without their means, NaN where either is missing."""
+    if measured.shape != asked.shape or measured.dim() != 1:
+        raise ValueError(f"values must be two (T,), got {tuple(measured.shape)} and {tuple(asked.shape)}")
     pairs = torch.stack([measured, asked], 1).double()
     pairs[pairs.isnan().any(1)] = math.nan
-    for clip in clips.unique():
-        rows = clips == clip
-        pairs[rows] -= pairs[rows].nanmean(0)
-    return pairs
-
-
-def pearson(measured: Tensor, asked: Tensor, clips: Tensor) -> float:
-    """Pearson correlation of two values (T,), each clip's own mean removed; frames with a missed face don't count."""
-    return correlation(centred_pairs(measured, asked, clips).numpy())
+    return pairs - pairs.nanmean(0)
 
 
 def _gaussian(maps: Tensor) -> Tensor:
