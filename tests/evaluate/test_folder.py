@@ -11,8 +11,8 @@ from mmfa.evaluate.folder import check_folder, whole_folder
 FILES = ("report.json", "page.html", "pairs.csv")
 
 
-def check(folder: Path) -> bool:
-    return check_folder(folder, files=FILES, mark="report.json")
+def check(folder: Path) -> None:
+    check_folder(folder, files=FILES, mark="report.json")
 
 
 def write(folder: Path, text: str, names: tuple[str, ...] = FILES[:2]) -> None:
@@ -27,10 +27,10 @@ def content(folder: Path) -> dict[str, str]:
 
 def test_an_older_report_goes_whole(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "er" / "report"
-    assert not check(folder)
+    check(folder)
     write(folder, "old", FILES)
     assert content(folder) == dict.fromkeys(FILES, "old")
-    assert check(folder)
+    check(folder)
     write(folder, "new")
     assert content(folder) == dict.fromkeys(FILES[:2], "new")
     assert [path.name for path in folder.parent.iterdir()] == ["report"]
@@ -62,10 +62,17 @@ def test_the_older_one_comes_back_when_the_new_one_cannot_be_put_in_its_place(tm
     assert [path.name for path in tmp_path.iterdir()] == ["report"] and content(tmp_path / "report")["report.json"] == "old"
 
 
+def test_a_file_that_cannot_be_written_is_named_where_it_was_to_be(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    with pytest.raises(MediaError) as error, whole_folder(folder) as place:
+        raise MediaError(f"{place / 'page.html'} cannot be written: the disk is full.")
+    assert str(error.value) == f"{folder / 'page.html'} cannot be written: the disk is full."
+
+
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "report").symlink_to(tmp_path / "far", target_is_directory=True)
-    assert not check(tmp_path / "report")
+    check(tmp_path / "report")
     write(tmp_path / "report", "new")
     assert (tmp_path / "report").is_symlink() and content(tmp_path / "far") == dict.fromkeys(FILES[:2], "new")
 
@@ -86,7 +93,7 @@ def test_what_is_no_report_is_not_replaced(tmp_path: Path, monkeypatch) -> None:
         check(file)
     with pytest.raises(MediaError, match=r"report can't be made a folder: .*file isn't a folder"):
         check(file / "report")
-    assert check(looked_at)
+    check(looked_at)
     monkeypatch.chdir(looked_at)
     with pytest.raises(ConfigError, match="which . doesn't allow; name one in it, such as report"):
         check(Path("."))

@@ -76,8 +76,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     if not options.quiet:
         print(markdown(outcome.report).partition("\n## Definitions")[0])
     say(options, f"{options.output}: report.json, report.md, clips.csv, index.html.")
-    if outcome.replaced:
-        say(options, f"{options.output}: an older report was there; it has been replaced.")
 
 
 def _compare(options: argparse.Namespace) -> None:
@@ -88,8 +86,6 @@ def _compare(options: argparse.Namespace) -> None:
 
     if len(options.reports) < 2:
         raise ConfigError("One report has nothing to be compared with; name two or more.")
-    if options.output is not None and options.output.resolve() in {path.resolve() for path in options.reports}:
-        raise ConfigError(f"{options.output} is one of the reports, which the table would overwrite; give another name with -o.")
     reports = [Report.load(path) for path in options.reports]
     names = [report.subject for report in reports]
     if len(set(names)) < len(names):

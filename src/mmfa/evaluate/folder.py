@@ -15,11 +15,11 @@ _NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """What file managers leave in folders that were looked at."""
 
 
-def check_folder(folder: Path, *, files: Collection[str], mark: str) -> bool:
-    """Whether an older folder would be replaced by `whole_folder`: to say what is wrong before long work, not after it.
+def check_folder(folder: Path, *, files: Collection[str], mark: str) -> None:
+    """See that `whole_folder` could write a folder and would replace nothing but an older one, before long work.
 
-    files: names of all that it may hold; mark: the one that each such folder holds. Raises MediaError for a place that can't
-    be written, ConfigError for a folder that holds anything else, so that no one's files go.
+    files: names of all that an older one may hold; mark: the one that each such folder holds. Raises MediaError for a place that
+    can't be written, ConfigError for a folder that holds anything else, so that no one's files go.
     """
     target = Path(os.path.realpath(folder))
     try:
@@ -39,7 +39,6 @@ def check_folder(folder: Path, *, files: Collection[str], mark: str) -> bool:
         )
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise MediaError(f"{folder} can't be made a folder: {above} isn't {'writable' if above.is_dir() else 'a folder'}.")
-    return bool(names)
 
 
 @contextmanager
@@ -55,6 +54,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             _exchange(fresh, target, old)
         except OSError as error:
             raise MediaError(f"{folder} can't be written ({error.strerror or error}).") from error
+        except MediaError as error:  # of a file in it
+            raise MediaError(str(error).replace(str(fresh), str(folder))) from error
     finally:
         for path in (fresh, old):
             shutil.rmtree(path, ignore_errors=True)

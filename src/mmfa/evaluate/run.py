@@ -40,12 +40,10 @@ _OFF = {"csim_faceres": "Off without --second-identity: its weights don't come w
 
 @dataclass(frozen=True)
 class Outcome:
-    """report: as it was written. measured: clips that were measured now; the others were in the cache. replaced: whether an
-    older report was in its place."""
+    """report: as it was written. measured: clips that were measured now; the others were in the cache."""
 
     report: Report
     measured: int
-    replaced: bool
 
 
 def evaluate(
@@ -77,7 +75,7 @@ def evaluate(
     _check(workers=workers, seed=seed, rank=rank, protocol=protocol, second=second_identity)
     if folder.root.resolve().is_relative_to(output.resolve()):
         raise ConfigError(f"The kept measures would lie in the report's own folder, {output}, which is replaced whole: --cache.")
-    replaced = check_folder(output, files=FILES, mark="report.json")
+    check_folder(output, files=FILES, mark="report.json")
     split = split_of(data, split)
     tasks = tasks_of(data, protocol=protocol, split=split, stride=stride, seed=seed, pairs=pairs)
     subject.check(tasks)
@@ -108,7 +106,7 @@ def evaluate(
             metric=metric,
             sheet=lambda table: load_generated(jobs[table.task.name], folder).sheet,
         )
-    return Outcome(report, measured, replaced)
+    return Outcome(report, measured)
 
 
 def _check(*, workers: int, seed: int, rank: str | None, protocol: Protocol, second: bool) -> None:
