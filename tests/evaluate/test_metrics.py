@@ -197,6 +197,9 @@ def test_yaw_mouth_and_eye_correlations() -> None:
     rotation = euler_to_matrix(torch.zeros(count), 20 * wave, torch.zeros(count))
     assert correlation(metrics.yaw_r(rotation, rotation).numpy()) == pytest.approx(1)
     assert correlation(metrics.yaw_r(rotation.transpose(1, 2), rotation).numpy()) == pytest.approx(-1)
+    none = torch.zeros(count, dtype=torch.float64)
+    still = euler_to_matrix(none, 5 + 4e-7 * wave.double(), none)
+    assert math.isnan(correlation(metrics.yaw_r(still, rotation.double()).numpy()))  # nothing but rounding
     talking, blinking = head(count), head(count)
     talking[:, 14, 1] += 5 + 4 * wave
     blinking[:, 145, 1] += 3 * wave

@@ -126,7 +126,9 @@ def test_the_figures_are_those_that_were_stored(reports: dict[str, Path]) -> Non
         found = {f.definition.name: f for f in report.figures}
         assert found.keys() == expected.keys(), name
         for metric, (stored, frames, missed) in expected.items():
-            wanted = pytest.approx(stored if stored is not None else math.nan, rel=0.02, abs=2e-3, nan_ok=True)
+            # The excess of jitter is a difference: it is as exact as its terms, about 20 px/frame^2 here, and not as itself.
+            least = 0.005 * 20 if metric == "jitter_excess" else 2e-3
+            wanted = pytest.approx(stored if stored is not None else math.nan, rel=0.02, abs=least, nan_ok=True)
             assert (found[metric].value, found[metric].frames, found[metric].missed) == (wanted, frames, missed), (name, metric)
 
 
