@@ -94,7 +94,7 @@ def test_options_that_do_not_fit_leave_nothing(data: Path, tmp_path: Path, capsy
     for arguments, word in (
         (("evaluate", data, "-o", out, "--split", "val"), "no clip in the split 'val'; splits with clips: train"),
         (("evaluate", data, "-o", out), "one.mp4 has 3 frames: --stride 4 leaves none; take a smaller one"),
-        ((*start, "--copy-source", "--workers", 0), "At least one worker is needed, got 0"),
+        ((*start, "--copy-source", "--workers", 0), "The number of workers must be 1 or more, got 0"),
         ((*start, "--copy-source", "--seed", -1), "The seed must be 0 or more, got -1"),
         ((*start, "--copy-source", "--rank", "beauty"), "Clips can't be ranked by 'beauty'; choose from csim, "),
         ((*start, "--copy-source", "--rank", "psnr", "--protocol", "cross"), "can't be ranked by 'psnr'; choose from csim, "),

@@ -112,7 +112,7 @@ def evaluate(
 def _check(*, workers: int, seed: int, rank: str | None, protocol: Protocol, second: bool) -> None:
     """Raise ConfigError for options that can't be meant."""
     if workers < 1:
-        raise ConfigError(f"At least one worker is needed, got {workers}.")
+        raise ConfigError(f"The number of workers must be 1 or more, got {workers}.")
     if seed < 0:
         raise ConfigError(f"The seed must be 0 or more, got {seed}.")
     known = metrics_of_frames(protocol, second=second)
