@@ -129,7 +129,7 @@ def read_index(root: Path) -> list[Row]:
             if len(rows) != header["rows"]:
                 raise ValueError(f"{len(rows)} rows of {header['rows']}")
             return rows
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise MediaError(f"{path} is no index of a data set, or damaged ({error}); run mmfa prepare again.") from error
     raise MediaError(
         f"{path} has version {header['version']} of the index, this program reads version {VERSION}; run mmfa prepare again."
@@ -222,7 +222,7 @@ def _listed(root: Path) -> list[Entry]:
             Entry(path=root / file, person=person, split=split, kind=kind, landmarks=None, name=names[file])
             for file, person, split, kind in listed
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MediaError(f"{path} is no list of clips with file, person and split ({error!r}).") from error
 
 

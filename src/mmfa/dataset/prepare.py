@@ -202,9 +202,7 @@ def _begin(output: Path, settings: Settings, root: Path) -> None:
     path = output / WORK / _SETTINGS
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(before, dict):
-            raise TypeError
-    except (OSError, ValueError, TypeError, RecursionError):
+    except (OSError, ValueError):
         before = now
     for key, value in now.items():
         if before.get(key) != value:

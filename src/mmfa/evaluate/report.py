@@ -103,7 +103,7 @@ class Report:
                 values["figures"] = tuple(_figure(item) for item in record["figures"])
                 values["remarks"] = tuple(record["remarks"])
                 return Report(**values)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, MediaError):
                 raise
             raise MediaError(f"{path} is no report of mmfa evaluate, or damaged ({error}).") from error
