@@ -50,7 +50,8 @@ def report(make_once: MakeOnce, corpus: Path) -> Path:
     """A report.json of ``mmfa evaluate``."""
 
     def evaluate(root: Path) -> None:
-        words = ["evaluate", corpus / "data", "-o", root, "--cache", root / "cache", "--split", "train", "--stride", "4"]
+        kept = root.with_name("report-cache")
+        words = ["evaluate", corpus / "data", "-o", root, "--cache", kept, "--split", "train", "--stride", "4"]
         assert main([str(word) for word in [*words, "--predictions", corpus / "p_good", "--quiet"]]) == 0
 
     return make_once("report", evaluate) / "report.json"

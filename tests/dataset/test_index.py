@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmfa.dataset.index import entries, read_index
+from mmfa.dataset.index import entries, is_bare, media_files, read_index
 from mmfa.dataset.prepare import Report
 from mmfa.errors import MediaError
 
@@ -64,6 +64,21 @@ def test_a_bare_folder_as_voxceleb_has_it(tmp_path: Path) -> None:
     folder_of(tmp_path, "id1/video1/00001.mp4", "id1/video2/00001.mp4", "id2/video3/00001.mp4")
     found = entries(tmp_path)
     assert [entry.person for entry in found] == ["id1", "id1", "id2"] and len({entry.name for entry in found}) == 3
+
+
+def test_linked_folders_and_files_are_followed_once(tmp_path: Path) -> None:
+    root, disk = folder_of(tmp_path / "data", "cy/a.mp4"), folder_of(tmp_path / "disk", "ann/x.mp4", "ann/in/y.mp4", "z.mp4")
+    (root / "ann").symlink_to(disk / "ann", target_is_directory=True)
+    (root / "bob.mp4").symlink_to(disk / "z.mp4")
+    (root / "also-cy").symlink_to(root / "cy", target_is_directory=True)  # the same clip again, under another person
+    (root / "cy" / "up").symlink_to(root, target_is_directory=True)
+    (disk / "ann" / "loop").symlink_to(disk / "ann", target_is_directory=True)
+    (root / "gone").symlink_to(disk / "nothing", target_is_directory=True)
+    found = [(entry.path.relative_to(root).as_posix(), entry.person) for entry in entries(root)]
+    assert found == [("ann/in/y.mp4", "ann"), ("ann/x.mp4", "ann"), ("bob.mp4", "bob"), ("cy/a.mp4", "cy")]
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    assert [path.name for path in media_files(tmp_path / "link")] == ["y.mp4", "x.mp4", "bob.mp4", "a.mp4"]
+    assert is_bare(root) and not is_bare(folder_of(root, "index.json"))
 
 
 def test_names_are_unique_and_safe(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--protocol", choices=("same", "cross"), default="same", help="default: same identity")
     evaluate.add_argument("--pairs", type=Path, metavar="FILE.csv", help="columns source,driving; default: drawn by seed")
     evaluate.add_argument("--seed", type=int, default=0, help="of the pairs and of the intervals; default: 0")
-    evaluate.add_argument("--split", default="val", help="default: val")
+    evaluate.add_argument("--split", help="default: val; all of a folder without an index, as --split all takes of any")
     evaluate.add_argument("--stride", type=int, default=STRIDE, metavar="N", help=f"measure every N-th frame; default: {STRIDE}")
     evaluate.add_argument("--leakage", action="store_true", help="also what moves that was not asked to move (models only)")
     evaluate.add_argument(

@@ -322,5 +322,5 @@ def read_result(path: Path) -> Result | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return Result(**{**record, "pieces": [Piece(**piece) for piece in record["pieces"]]})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -151,13 +152,33 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def is_bare(root: Path) -> bool:
+    """Whether a folder has no index of either kind: its clips are in no split but the one that all have."""
+    return not (root / INDEX).exists() and not (root / LISTED).exists()
+
+
 def media_files(root: Path) -> list[Path]:
-    """Videos and pictures below `root`, sorted; hidden files and what lies in hidden folders are left out."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if kind_of(path) and not any(part.startswith(".") for part in path.relative_to(root).parts) and path.is_file()
-    )
+    """Videos and pictures below `root`, sorted; hidden files and what lies in hidden folders are left out.
+
+    Linked folders are followed. Each folder is read once, whichever ways lead to it, so that a link back to where it comes from
+    ends and nothing counts twice; a folder that also lies below `root` without a link keeps that name.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    starts = [root]
+    while starts:
+        for folder, names, files in os.walk(starts.pop(0)):
+            place = Path(folder)
+            status = place.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                names.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            # os.walk leaves linked folders out: they come when all others have been read.
+            starts += [place / name for name in names if (place / name).is_symlink()]
+            found += [place / name for name in files if not name.startswith(".")]
+    return sorted(path for path in found if kind_of(path) and path.is_file())
 
 
 def kind_of(path: Path) -> Kind | None:

@@ -7,7 +7,7 @@ driving clip's first frame, whatever the stride of the measuring. Names, counts 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Predictions:
 
     root: Path
     kind: str = "predictions"
+    renderer: None = None
 
     @property
     def name(self) -> str:
@@ -78,7 +79,7 @@ class Predictions:
         """Of all the frames."""
         return hashlib.sha256("".join(self.key(task)[1] for task in tasks).encode()).hexdigest()
 
-    def frames(self, task: Task) -> Iterator[Array]:
+    def frames(self, task: Task, source: Array | None = None, driving: Iterable[Array] = ()) -> Iterator[Array]:
         """The frames (S,S,3) uint8 of `task.generated`. Raises MediaError for a video of another length than its driving clip."""
         place = self._place(task)
         wanted = task.generated

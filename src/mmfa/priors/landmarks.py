@@ -95,8 +95,6 @@ class FaceLandmarker(nn.Module):
         points = self._assemble(mesh.reshape(count, 468, 3), lips, eye, other_eye, iris, other_iris) / size
         return Landmarks(to_grid(from_roi(points, roi), height, width), flag.reshape(count).sigmoid())
 
-    landmarks = forward
-
     def _assemble(self, mesh: Tensor, lips: Tensor, eye: Tensor, other_eye: Tensor, *irises: Tensor) -> Tensor:
         """Put the refined lips and eyes in place; append the irises at the mean depth of their eye."""
         xy, z = mesh[..., :2], mesh[..., 2]
