@@ -100,7 +100,10 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
         entries(tmp_path / "none")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"clips": [{"file": "a.mp4"}]}', '{"clips": 3}'])
+PERSON = '{"clips": [{"file": "a.mp4", "person": ["a"], "split": "val"}]}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"clips": [{"file": "a.mp4"}]}', '{"clips": 3}', "[" * 100_000, PERSON])
 def test_a_list_that_is_none_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(MediaError, match=r"index\.json is no list of clips"):
@@ -142,3 +145,21 @@ def test_a_missing_file_is_named(copy: Path, which: str) -> None:
     gone.unlink()
     with pytest.raises(MediaError, match=f"{gone.name} is named in the index .* but missing"):
         entries(copy, kind=None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("file", 5), ("frames", "many"), ("shard", ["a"]), ("yaw", 0.0), ("landmarks", None), ("person", {"a": 1})]
+)
+def test_a_row_of_other_types_is_refused(copy: Path, key: str, value: object) -> None:
+    header, first, *rest = (copy / "index.jsonl").read_text().splitlines()
+    (copy / "index.jsonl").write_text("\n".join([header, json.dumps({**json.loads(first), key: value}), *rest]))
+    with pytest.raises(MediaError, match=rf"index\.jsonl is no index of a data set, or damaged \({key} can't be"):
+        entries(copy)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "[1]", '"' + "a" * 2_000_000 + '"'])
+def test_a_hostile_line_of_an_index_is_refused(copy: Path, line: str) -> None:
+    header, _, *rest = (copy / "index.jsonl").read_text().splitlines()
+    (copy / "index.jsonl").write_text("\n".join([header, line, *rest]))
+    with pytest.raises(MediaError, match=r"index\.jsonl is no index of a data set"):
+        entries(copy)

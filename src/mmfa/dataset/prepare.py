@@ -12,6 +12,7 @@ from time import perf_counter
 
 from tqdm import tqdm
 
+from ..documents import read_json
 from ..errors import ConfigError, FaceError, MediaError
 from ..media.crop import CropBox, crop
 from ..media.files import atomic_output
@@ -201,8 +202,10 @@ def _begin(output: Path, settings: Settings, root: Path) -> None:
     now = {**asdict(settings), "videos": str(root.resolve())}
     path = output / WORK / _SETTINGS
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
     except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict):
         before = now
     for key, value in now.items():
         if before.get(key) != value:

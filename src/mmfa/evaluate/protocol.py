@@ -19,6 +19,7 @@ from typing import Literal
 from av.error import FFmpegError
 
 from ..dataset.index import Entry, Kind, digest, entries, is_bare
+from ..documents import read_text
 from ..errors import ConfigError, MediaError
 from ..media.container import open_input, video_stream
 from ..media.files import atomic_output
@@ -188,8 +189,8 @@ def read_pairs(path: Path, *, sources: Sequence[str], drivers: Sequence[str]) ->
     Raises MediaError: no such file, another layout, a name that isn't there (with its line), a pair that comes twice.
     """
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader(read_text(path).splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
         raise MediaError(f"{path} can't be read as a file of pairs ({error}).") from error
     if not rows or rows[0] != HEADER:
         raise MediaError(f"{path} doesn't begin with the line {','.join(HEADER)}; each further line is one pair of names.")

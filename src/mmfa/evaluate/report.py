@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..documents import read_json
 from ..errors import MediaError
 from ..media.files import atomic_output, check_input
 from .definitions import Definition
@@ -94,7 +95,7 @@ class Report:
     def load(path: Path) -> Report:
         """Raises MediaError for a file that is no report, damaged, or of another version."""
         try:
-            record = json.loads(check_input(path).read_text(encoding="utf-8"))
+            record = read_json(check_input(path))
             if record["format"] != FORMAT:
                 raise ValueError(f"format {record['format']!r}")
             if record["version"] == VERSION:
@@ -103,10 +104,10 @@ class Report:
                 values["figures"] = tuple(_figure(item) for item in record["figures"])
                 values["remarks"] = tuple(record["remarks"])
                 return Report(**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, MediaError):
                 raise
-            raise MediaError(f"{path} is no report of mmfa evaluate, or damaged ({error}).") from error
+            raise MediaError(f"{path} is no report of mmfa evaluate, or damaged ({str(error)[:200]}).") from error
         raise MediaError(f"{path} is a report of version {record['version']}, this program reads version {VERSION}.")
 
 
