@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import mmfa
 from mmfa.errors import ConfigError, ModelError
@@ -246,10 +247,39 @@ def test_damaged_files_are_named(copy, model) -> None:
         (copy / "vae.json").write_text(json.dumps({**good, **change}))
         with pytest.raises(ModelError, match=reason):
             ExpressionSpace.load(copy, model=model)
+    (copy / "vae.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="nested"):
+        ExpressionSpace.load(copy, model=model)
     (copy / "vae.json").write_text("[")
     with pytest.raises(ModelError, match="damaged"):
         ExpressionSpace.load(copy, model=model)
     (copy / "vae.json").write_text(json.dumps(good))
     (copy / "vae.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="damaged"):
+        ExpressionSpace.load(copy, model=model)
+
+
+@pytest.mark.parametrize("change", ["nan", "directions", "missing", "giant"])
+def test_a_vae_that_cannot_be_used_is_refused(copy, model, change: str) -> None:
+    path = copy / "vae.safetensors"
+    tensors = load_file(str(path))
+    if change == "giant":
+        config = json.loads((copy / "vae.json").read_text())
+        config["params"]["features"] = 1 << 24
+        (copy / "vae.json").write_text(json.dumps(config))
+    elif change == "missing":
+        path.unlink()
+    else:
+        if change == "nan":
+            tensors["decoder.0.weight"][0, 0] = float("nan")
+        else:
+            tensors["directions"] = tensors["directions"][..., :3].contiguous()
+        save_file(tensors, str(path))
+    said = {
+        "nan": "tensor decoder.0.weight holds values that are not numbers",
+        "directions": "tensor directions has the shape",
+        "missing": r"vae\.safetensors is missing",
+        "giant": "a larger network than its weights can fill",
+    }
+    with pytest.raises(ModelError, match=said[change]):
         ExpressionSpace.load(copy, model=model)

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from .documents import read_json
 from .edit import check_possible, within_limits
 from .errors import ConfigError, ModelError
 from .media.files import atomic_output
@@ -25,7 +26,7 @@ from .motion import Motion, same_features
 from .nets.anchors import VERTICES
 from .nets.mmfa import MMFA
 from .nets.vae import ExpressionVAE, VAEParams
-from .weights import from_pretrained
+from .weights import bounded_by, from_pretrained, read_params, read_tensors
 
 VERSION = 1
 LARGEST_TEMPERATURE = 2.0
@@ -125,7 +126,7 @@ class ExpressionSpace:
         owner = fingerprint(from_pretrained(name) if model is None else model)
         folder = Path(name) if Path(name).is_dir() else Path(str(files("mmfa") / "models" / str(name)))
         try:
-            config = json.loads((folder / "vae.json").read_text())
+            config = read_json(folder / "vae.json")
             if config["format"] != "mmfa-vae" or config["version"] != VERSION:
                 raise ModelError(f"{folder / 'vae.json'} is not an expression VAE of version {VERSION}; train it anew.")
             if config["owner"] != owner:
@@ -134,17 +135,19 @@ class ExpressionSpace:
                 )
             if tuple(config["directions"]) != NAMES:
                 raise ModelError(f"The named directions in {folder} are not this version's; train them anew with mmfa train-vae.")
-            params = config["params"]
-            vae = ExpressionVAE(VAEParams(**{**params, "hidden": tuple(params["hidden"])}))
-            tensors = load_file(str(folder / "vae.safetensors"))
+            with bounded_by(folder / "vae.safetensors"):
+                vae = ExpressionVAE(read_params(VAEParams, config["params"]))
+            tensors = read_tensors(folder / "vae.safetensors")
             directions = tensors.pop("directions")
+            if directions.dim() not in (2, 3) or directions.shape[-2:] != (len(NAMES), vae.params.features):
+                raise ValueError(f"its tensor directions has the shape {list(directions.shape)}")
             vae.load_state_dict(tensors)
         except FileNotFoundError as error:
             raise ModelError(f"The model {str(name)!r} has no expression VAE: {error.filename} is missing.") from error
         except ModelError:
             raise
-        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0][:200]
+        except (OSError, SafetensorError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
             raise ModelError(f"The expression VAE in {folder} is damaged ({reason}).") from error
         return cls(vae, directions, owner=owner)
 
