@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ..dataset.index import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of
 from ..errors import MediaError
-from ..media.image import Array, read_image
+from ..media.container import open_video
+from ..media.image import Array, open_picture, read_image
 from ..media.video import VideoReader
 from .protocol import Task
 
@@ -128,13 +127,10 @@ def _numbered(folder: Path, count: int) -> list[Path]:
 
 def _check_picture(path: Path, task: Task) -> None:
     """Size and, where the format has such things, values that are not numbers."""
-    try:
-        with Image.open(path) as picture:
-            _check_size(path, picture.size, task)
-            if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
-                raise MediaError(f"{path} contains values that are not numbers.")
-    except (OSError, UnidentifiedImageError) as error:
-        raise MediaError(f"{path} is not a picture that can be read.") from error
+    with open_picture(path) as picture:
+        _check_size(path, picture.size, task)
+        if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
+            raise MediaError(f"{path} contains values that are not numbers.")
 
 
 def _check_size(path: Path, size: tuple[int, int], task: Task) -> None:
@@ -146,8 +142,8 @@ def _check_size(path: Path, size: tuple[int, int], task: Task) -> None:
 def _lossy(place: Path, count: int) -> bool:
     if place.is_dir():
         return any(path.suffix.lower() in _LOSSY_PICTURES for path in _numbered(place, count))
-    with av.open(str(place)) as container:
-        codec = container.streams.video[0].codec_context
+    with open_video(place) as (_, stream):
+        codec = stream.codec_context
         return codec.name not in LOSSLESS_CODECS or codec.format is None or not codec.format.is_rgb
 
 
