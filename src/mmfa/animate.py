@@ -18,7 +18,7 @@ from .errors import FaceError, MediaError, ModelError
 from .faces import PixelFace, crop_box, face_input, reframe, whole_picture
 from .media.crop import CropBox, paste
 from .media.files import check_input
-from .media.image import Array, read_image, to_uint8
+from .media.image import Array, Photo, read_image, read_photo, to_uint8
 from .media.video import VideoReader, VideoWriter
 from .motion import DEFAULT_FPS, Motion
 from .nets.fold import for_inference
@@ -47,12 +47,14 @@ _HEAD = 0.88
 
 @dataclass(frozen=True)
 class SourcePhoto:
-    """A photo that is ready to be animated. `faces`: how many were found in it. `landmarks`: None if it is used whole."""
+    """A photo that is ready to be animated. `faces`: how many were found in it. `landmarks`: None if it is used whole.
+    `full_size`: (width, height) of the picture before it was reduced to `image`."""
 
     image: Array
     box: CropBox
     faces: int
     face: Source
+    full_size: tuple[int, int]
     landmarks: PixelFace | None = None
 
 
@@ -107,7 +109,11 @@ class Animator:
 
         Raises MediaError for a file that is no usable image, FaceError when the face is not there.
         """
-        picture = read_image(image, max_pixels=LONGEST_SIDE**2) if isinstance(image, str | Path) else image
+        if isinstance(image, str | Path):
+            photo = read_photo(image, max_pixels=LONGEST_SIDE**2)
+        else:
+            photo = Photo(image, (image.shape[1], image.shape[0]))
+        picture = photo.image
         shown = str(image) if isinstance(image, str | Path) else "the source picture"
         landmarks, box, faces = self._one_face(picture, shown, face=face, crop=crop)
         self.source = SourcePhoto(
@@ -115,6 +121,7 @@ class Animator:
             box=box,
             faces=faces,
             face=self.model.source(self._input(picture, landmarks, box)),
+            full_size=photo.full_size,
             landmarks=landmarks if crop else None,
         )
         return self.source

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import MediaError
-from .common import add_common, add_model, index, say, say_which_face
+from .common import add_common, add_model, index, say, say_reduced, say_which_face
 from .edit import add_quality, amplitude_of, range_warnings
 
 
@@ -68,6 +68,7 @@ def _run_animation(options: argparse.Namespace, source: Path, driving: Path, out
     animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
     photo = animator.set_source(source, face=options.face, crop=not options.no_crop)
     say_which_face(options, source, photo)
+    say_reduced(options, source, photo)
     report = animator.animate(
         driving,
         output,

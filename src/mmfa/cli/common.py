@@ -57,6 +57,13 @@ def say_which_face(options: argparse.Namespace, path: Path, photo: SourcePhoto) 
         say(options, f"{path} shows {photo.faces} faces; took number {options.face} by size (choose with --face).")
 
 
+def say_reduced(options: argparse.Namespace, path: Path, photo: SourcePhoto) -> None:
+    """Say that a photo was made smaller, and so will be the output."""
+    height, width = photo.image.shape[:2]
+    if photo.full_size != (width, height):
+        say(options, f"{path} has {photo.full_size[0]} x {photo.full_size[1]} pixels; it was reduced to {width} x {height}.")
+
+
 def add_set(parser: argparse.ArgumentParser, text: str) -> None:
     """``--set NAME=F``, repeatable: expressions by name."""
     parser.add_argument(
@@ -114,6 +121,7 @@ def set_source(animator: Animator, path: Path, options: argparse.Namespace) -> M
     """Make `path` the animator's source, as the options say; its own motion."""
     photo = animator.set_source(path, face=options.face, crop=not options.no_crop)
     say_which_face(options, path, photo)
+    say_reduced(options, path, photo)
     return photo.face.motion.to("cpu")
 
 
