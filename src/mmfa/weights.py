@@ -77,17 +77,20 @@ def save_pretrained(model: MMFA, folder: str | Path, *, half: bool = True) -> No
         temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def folder_of(name: str | Path) -> Path:
+    """Where the model `name` lies, or would lie: a folder of that name, or else the package's own."""
+    return Path(name) if Path(name).is_dir() else Path(str(files("mmfa") / "models" / str(name)))
+
+
 def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> MMFA:
     """The shipped model `name`, or the one in a folder written by `save_pretrained`, in eval mode and fp32.
 
     Raises ModelError when there is none, when it is damaged, or when it is of another version.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        if str(name) not in shipped():
-            known = ", ".join(shipped()) or "none"
-            raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {known}.")
-        folder = Path(str(files("mmfa") / "models" / str(name)))
+    folder = folder_of(name)
+    if not Path(name).is_dir() and str(name) not in shipped():
+        known = ", ".join(shipped()) or "none"
+        raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {known}.")
     try:
         config = read_json(folder / "config.json", limit=_LARGEST_CONFIG)
         if config.get("format") != "mmfa-model":
@@ -101,7 +104,7 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> 
             model = build_model(read_params(_KINDS[kind], config["params"]))
         model.load_state_dict(read_tensors(folder / "model.safetensors"))
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} holds no mmfa model: {error.filename} is missing.") from error
+        raise ModelError(f"{folder} holds no mmfa model: {error.filename or 'model.safetensors'} is missing.") from error
     except MmfaError:
         raise
     except (OSError, SafetensorError, RuntimeError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:
