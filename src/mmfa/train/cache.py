@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..dataset.index import Entry, entries
+from ..documents import read_json
 from ..errors import ConfigError, MediaError, MmfaError
 from ..media.files import atomic_output
 from ..media.image import read_image
@@ -176,7 +177,7 @@ def _noted(entry: Entry, target: Path, fps: float) -> str | None:
     note = _note(target)
     with suppress(OSError, ValueError, KeyError, TypeError):
         if note.stat().st_mtime >= entry.path.stat().st_mtime:
-            content = json.loads(note.read_text(encoding="utf-8"))
+            content = read_json(note)
             if content["fps"] == fps:
                 return f"{content['reason']} (so says {note}; delete it to look again)"
     return None
