@@ -64,17 +64,20 @@ def save_pretrained(model: MMFA, folder: str | Path, *, half: bool = True) -> No
         temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def folder_of(name: str | Path) -> Path:
+    """Where the model `name` lies, or would lie: a folder of that name, or else the package's own."""
+    return Path(name) if Path(name).is_dir() else Path(str(files("mmfa") / "models" / str(name)))
+
+
 def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> MMFA:
     """The shipped model `name`, or the one in a folder written by `save_pretrained`, in eval mode and fp32.
 
     Raises ModelError when there is none, when it is damaged, or when it is of another version.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        if str(name) not in shipped():
-            known = ", ".join(shipped()) or "none"
-            raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {known}.")
-        folder = Path(str(files("mmfa") / "models" / str(name)))
+    folder = folder_of(name)
+    if not Path(name).is_dir() and str(name) not in shipped():
+        known = ", ".join(shipped()) or "none"
+        raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {known}.")
     try:
         config = json.loads((folder / "config.json").read_text())
         if config.get("format") != "mmfa-model":
@@ -88,7 +91,7 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> 
         tensors = load_file(str(folder / "model.safetensors"))
         model.load_state_dict({key: x.float() if x.is_floating_point() else x for key, x in tensors.items()})
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} holds no mmfa model: {error.filename} is missing.") from error
+        raise ModelError(f"{folder} holds no mmfa model: {error.filename or 'model.safetensors'} is missing.") from error
     except MmfaError:
         raise
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
