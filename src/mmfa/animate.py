@@ -67,7 +67,10 @@ class _Glance:
 
 @dataclass(frozen=True)
 class AnimateReport:
-    """What `Animator.animate` did. `anchor`: the driving frame that relative motion starts from (None: absolute)."""
+    """What `Animator.animate` did. `anchor`: the driving frame that relative motion starts from (None: absolute).
+
+    faces, driving_faces: how many were found in the photo, and in the driver's first frame that shows one (0: a motion file).
+    """
 
     output: Path
     frames: int
@@ -75,6 +78,7 @@ class AnimateReport:
     held: int
     anchor: int | None
     faces: int
+    driving_faces: int = 0
 
 
 class Animator:
@@ -127,8 +131,12 @@ class Animator:
         """
         picture = read_image(image, max_pixels=LONGEST_SIDE**2) if isinstance(image, str | Path) else image
         shown = str(image) if isinstance(image, str | Path) else name or "the driving picture"
-        landmarks, box, _ = self._one_face(picture, shown, face=face, crop=crop)
-        return self.model.motion(self._input(picture, landmarks, box)).to("cpu")
+        return self._tracked_photo(picture, shown, face=face, crop=crop).motion
+
+    @torch.no_grad()
+    def _tracked_photo(self, picture: Array, shown: str, *, face: int, crop: bool) -> TrackedMotion:
+        landmarks, box, faces = self._one_face(picture, shown, face=face, crop=crop)
+        return TrackedMotion(self.model.motion(self._input(picture, landmarks, box)).to("cpu"), 0, faces)
 
     def motion_from(self, path: str | Path, *, face: int = 0, crop: bool = True) -> TrackedMotion:
         """The motion of a motion file, a video or a picture, whichever the file is.
@@ -145,7 +153,7 @@ class Animator:
                 picture = read_image(path, max_pixels=LONGEST_SIDE**2)
             except MediaError as error:
                 raise MediaError(f"{path} is neither a motion file, nor a video, nor a picture that can be read.") from error
-            return TrackedMotion(self.motion_of_photo(picture, face=face, crop=crop, name=str(path)), 0)
+            return self._tracked_photo(picture, str(path), face=face, crop=crop)
         return self.motion_of(path, face=face, crop=crop)
 
     def motion_at(self, path: str | Path, seconds: float, *, face: int = 0, crop: bool = True) -> Motion:
@@ -153,18 +161,22 @@ class Animator:
 
         Raises MediaError for a time outside it, FaceError when that frame shows no face.
         """
+        return self.tracked_at(path, seconds, face=face, crop=crop).motion
+
+    def tracked_at(self, path: str | Path, seconds: float, *, face: int = 0, crop: bool = True) -> TrackedMotion:
+        """`motion_at`, and how many faces the frame showed."""
         path = check_input(path)
         if path.suffix.lower() == ".safetensors":
             clip = Motion.load(path)
             index = round(seconds * (clip.fps or DEFAULT_FPS))
             if 0 <= index < len(clip):
-                return clip[index]
+                return TrackedMotion(clip[index], 0)
         else:
             with VideoReader(path) as video:
                 index = round(seconds * float(video.info.fps))
                 frame = next(islice(video, index, None), None) if index >= 0 else None
             if frame is not None:
-                return self.motion_of_photo(frame.image, face=face, crop=crop, name=f"{path} at {seconds:g} s")
+                return self._tracked_photo(frame.image, f"{path} at {seconds:g} s", face=face, crop=crop)
         raise MediaError(f"{path} has no frame at {seconds:g} s.")
 
     def motion_of(
@@ -183,7 +195,7 @@ class Animator:
             frames, total = video, None
         name = str(video) if isinstance(video, str | Path) else "the driving frames"
         shown = self._progress(frames, "motion", total)
-        return motion_of_frames(shown, self._tracker(face, crop=crop), fps=fps, name=name)
+        return motion_of_frames(shown, self._tracker(face, crop=crop, name=name), fps=fps, name=name)
 
     def relative(self, motion: Motion, *, anchor: Anchor = "auto", mode: Modes = "relative") -> Motion:
         """The source's own motion plus the change of `motion` since its anchor frame; see `relative_motion`."""
@@ -330,7 +342,8 @@ class Animator:
             motion = edit.apply(motion, span=span)
         sound = None if is_motion else Path(driving)
         self.write(motion, output, sound=sound, amplitude=amplitude, batch=batch, on_frame=on_frame)
-        return AnimateReport(Path(output), len(motion), motion.fps or DEFAULT_FPS, tracked.held, index, source.faces)
+        fps = motion.fps or DEFAULT_FPS
+        return AnimateReport(Path(output), len(motion), fps, tracked.held, index, source.faces, tracked.faces)
 
     def _animate_streaming(
         self,
@@ -349,7 +362,7 @@ class Animator:
         """`animate` for a long video: tracked, smoothed and rendered frame by frame."""
         photo, fps, name = self._source(), float(reader.info.fps), str(reader.path)
         seen = self._glance(reader, most, crop=crop)
-        tracker = self._tracker(crop=crop, measured=seen.framing.measured)
+        tracker = self._tracker(crop=crop, name=name, measured=seen.framing.measured)
         smoother = MotionSmoother(smoothing, fps=fps)
         tracked = tracker.over((frame.image for frame in reader), name=name)
         motions: Iterator[Motion] = (smoother(seen.framing.reframed(motion)) for motion in tracked)
@@ -366,11 +379,11 @@ class Animator:
         frames = self._drawn(roomy, self._batches(motions, batch), paste_back=True, amplitude=amplitude)
         total = reader.info.frame_count
         count = self._write(frames, output, fps=fps, total=total, sound=reader.path, on_frame=on_frame)
-        return AnimateReport(Path(output), count, fps, tracker.held, index, photo.faces)
+        return AnimateReport(Path(output), count, fps, tracker.held, index, photo.faces, tracker.faces)
 
     def _glance(self, reader: VideoReader, most: int, *, crop: bool) -> _Glance:
         """A first look at `most` frames of a video. Raises FaceError when none of them shows a face."""
-        tracker, buffer, indices = self._tracker(crop=crop), MotionBuffer(), []
+        tracker, buffer, indices = self._tracker(crop=crop, name=str(reader.path)), MotionBuffer(), []
         for frame in self._progress(reader.glance(most), "look", None):
             held = tracker.held
             motion = tracker(frame.image)
@@ -396,7 +409,7 @@ class Animator:
         frame = next(islice(reader, anchor, None), None)
         if frame is None:
             raise MediaError(f"The anchor frame {anchor} is outside the driving video of {reader.info.frame_count} frames.")
-        motion = self._tracker(crop=crop, measured=seen.framing.measured)(frame.image)
+        motion = self._tracker(crop=crop, name=str(reader.path), measured=seen.framing.measured)(frame.image)
         if motion is None:
             raise FaceError(f"The anchor frame {anchor} of {reader.path} shows no face; choose another one.")
         return anchor, seen.framing.reframed(motion)
@@ -422,13 +435,13 @@ class Animator:
         box = CropBox(photo.box.cx + float(way[0]), photo.box.cy + float(way[1]), photo.box.side * (1 + growth))
         return replace(photo, box=box, face=self.model.source(self._input(photo.image, photo.landmarks, box)))
 
-    def _tracker(self, face: int = 0, *, crop: bool, measured: CropBox | None = None) -> MotionTracker:
-        faces = FaceTracker(face, landmarker=self._landmarker, detector=self._detector)
+    def _tracker(self, face: int = 0, *, crop: bool, name: str, measured: CropBox | None = None) -> MotionTracker:
+        faces = FaceTracker(face, landmarker=self._landmarker, detector=self._detector, name=name)
         return MotionTracker(faces, self.model, device=self.device, crop=crop, measured=measured)
 
     def _one_face(self, picture: Array, shown: str, *, face: int, crop: bool) -> tuple[PixelFace, CropBox, int]:
         """One face of a picture, its crop, and how many faces there are."""
-        tracker = FaceTracker(face, landmarker=self._landmarker, detector=self._detector)
+        tracker = FaceTracker(face, landmarker=self._landmarker, detector=self._detector, name=shown)
         tracked = tracker.track(picture)
         if tracked is None:
             raise FaceError(f"No face found in {shown}; take a sharper or closer one that looks at the camera.")

@@ -23,10 +23,13 @@ GLANCE = 240
 
 @dataclass(frozen=True)
 class TrackedMotion:
-    """The motion of a driving video. `held`: frames without a face, in which the last motion was held."""
+    """The motion of a driving video. `held`: frames without a face, in which the last motion was held. `faces`: how many the
+    first frame that shows one was found to have; 0 of a motion file.
+    """
 
     motion: Motion
     held: int
+    faces: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,4 +156,4 @@ def motion_of_frames(frames: Iterable[Array], tracker: MotionTracker, *, fps: fl
     buffer = MotionBuffer()
     for motion in tracker.over(frames, name=name):
         buffer.append(motion)
-    return TrackedMotion(replace(tracker.framing.reframed(buffer.motion()), fps=fps), tracker.held)
+    return TrackedMotion(replace(tracker.framing.reframed(buffer.motion()), fps=fps), tracker.held, tracker.faces)
