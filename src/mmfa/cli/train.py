@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from .common import Files, add_command, add_no_clobber, data_files, filled, model_files
+from .process import tell
+
+if TYPE_CHECKING:
+    from ..train.config import TrainConfig
 
 _EXAMPLES = """examples:
   mmfa train --list                                      the configs that come with mmfa
@@ -20,14 +27,23 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     train = commands.add_parser(
         "train",
         help="train a model as a config says; continues where it stopped",
+        description="Train a model as a config says; continues where it stopped.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(train)
     train.add_argument("--until", type=_step, metavar="STEP", help="stop at this step")
-    train.set_defaults(run=_train)
+    add_no_clobber(train)
+    train.set_defaults(run=_train, files=_files)
 
-    info = commands.add_parser("info", help="parameters and multiply-accumulates of each network")
+    info = add_command(
+        commands,
+        "info",
+        "parameters and multiply-accumulates of each network",
+        examples="""
+            lite
+        """,
+    )
     info.add_argument("model", nargs="?", default="lite", metavar="MODEL", help="a size (paper, lite, tiny) or a folder")
     info.set_defaults(run=_info)
 
@@ -48,7 +64,7 @@ def config_only(options: argparse.Namespace, *, vae: bool = False) -> bool:
     if options.list:
         known = names(vae=vae)
         width = max(map(len, known)) + 2
-        print("\n".join(f"{name:{width}}{about(name, vae=vae)}" for name in known))
+        tell("\n".join(f"{name:{width}}{about(name, vae=vae)}" for name in known))
         return True
     if options.config is None:
         command = "train-vae" if vae else "train"
@@ -60,7 +76,7 @@ def config_only(options: argparse.Namespace, *, vae: bool = False) -> bool:
             raise ConfigError("--print shows the config as it is; leave out --set, and edit the copy.")
         path = check_input(config_path(options.config, vae=vae))
         try:
-            print(path.read_text(encoding="utf-8"), end="")
+            tell(path.read_text(encoding="utf-8").removesuffix("\n"))
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not a text file.") from error
     return bool(options.print)
@@ -73,17 +89,36 @@ def _step(text: str) -> int:
     return value
 
 
-def _train(options: argparse.Namespace) -> None:
-    if config_only(options):
-        return
+def _config(options: argparse.Namespace) -> TrainConfig:
     try:
+        from ..train import trainer  # noqa: F401
         from ..train.config import TrainConfig
-        from ..train.trainer import Trainer
     except ModuleNotFoundError as error:
         raise ConfigError(f"Training needs {error.name}: pip install 'mmfa[train]'.") from error
     from ..train.shipped import config_path, with_values
 
-    config = with_values(TrainConfig.load(config_path(options.config)), options.set)
+    return with_values(TrainConfig.load(config_path(options.config)), options.set)
+
+
+def _files(options: argparse.Namespace) -> Files:
+    if options.list or options.print or options.config is None:
+        return Files([], [])
+    config = _config(options)
+    from ..train.shipped import config_path, state_path
+
+    output, state = Path(config.output), state_path(config.state) if config.state else None
+    reads = [config_path(options.config), *data_files(config.data), *([state] if state else [])]
+    initial = model_files(config.init) if config.init else []
+    model = [output / "model" / name for name in ("model.safetensors", "config.json")]
+    return Files([*reads, *initial], [*filled(output), *model], continues=True)
+
+
+def _train(options: argparse.Namespace) -> None:
+    if config_only(options):
+        return
+    config = _config(options)
+    from ..train.trainer import Trainer
+
     Trainer(config, quiet=options.quiet).run(until=options.until)
 
 
@@ -92,4 +127,4 @@ def _info(options: argparse.Namespace) -> None:
     from ..weights import SIZES, build, from_pretrained
 
     model = build(options.model) if options.model in SIZES else from_pretrained(options.model)
-    print(format_table(cost(model)))
+    tell(format_table(cost(model)))
