@@ -281,8 +281,8 @@ ENDS = [
         )
         for name, number, status in (
             ("SIGINT", signal.SIGINT, 130),
-            ("SIGTERM", signal.SIGTERM, None),
-            ("SIGHUP", signal.SIGHUP, None),
+            ("SIGTERM", signal.SIGTERM, 143),
+            ("SIGHUP", signal.SIGHUP, 129),
         )
     ),
     Case(
