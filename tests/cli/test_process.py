@@ -1,18 +1,20 @@
 """How the program ends, and how it speaks to a terminal that is closed, full, unread or poor in letters."""
 
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from mmfa.animate import Animator
 from mmfa.cli.main import main
-from mmfa.cli.process import tell, working_streams
+from mmfa.cli.process import Ended, ended_by_signals, tell, working_streams
 from mmfa.media.video import VideoWriter
 
 HANDLED = [signal.SIGTERM, signal.SIGHUP]
@@ -74,6 +76,16 @@ def test_what_is_ignored_stays_ignored(command, sent) -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert Path(command[-1]).stat().st_size > 0
+
+
+def test_worker_processes_are_interrupted_too(monkeypatch) -> None:
+    """Ctrl-C reaches them by itself, `kill` the main process alone."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stderr=subprocess.DEVNULL) as worker:
+        monkeypatch.setattr(multiprocessing, "active_children", lambda: [worker])
+        with pytest.raises(Ended), ended_by_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        assert worker.wait(30) == -signal.SIGINT
 
 
 def test_it_runs_in_another_thread(command) -> None:
