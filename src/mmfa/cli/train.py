@@ -91,8 +91,8 @@ def _step(text: str) -> int:
 
 def _config(options: argparse.Namespace) -> TrainConfig:
     try:
-        from ..train import trainer  # noqa: F401
         from ..train.config import TrainConfig
+        from ..train.trainer import Trainer  # noqa: F401  # its packages too, before the work
     except ModuleNotFoundError as error:
         raise ConfigError(f"Training needs {error.name}: pip install 'mmfa[train]'.") from error
     from ..train.shipped import config_path, with_values
