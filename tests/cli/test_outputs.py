@@ -1,6 +1,7 @@
 """No input is overwritten by any command, and no older output without a word."""
 
 import os
+import re
 import shutil
 from argparse import _SubParsersAction
 from dataclasses import dataclass
@@ -259,4 +260,5 @@ def test_examples_parse() -> None:
         lines = (parser.epilog or "").splitlines()[1:]
         assert lines
         for line in lines:
-            _parser().parse_args(line.split()[1:])
+            words = re.split(r"\s{2,}|>", line.strip())[0].split()
+            _parser().parse_args(words[words.index("mmfa") + 1 :])

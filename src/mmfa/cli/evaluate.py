@@ -58,12 +58,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     compare.set_defaults(run=_compare, files=lambda o: Files(o.reports, [] if o.output is None else [o.output]))
 
 
-_WRITTEN = ("report.json", "report.md", "clips.csv", "index.html", "pairs.csv")
-
-
 def _evaluate_files(options: argparse.Namespace) -> Files:
+    from ..evaluate.run import FILES
+
     reads = [*data_files(options.data), *([options.pairs] if options.pairs else []), *model_files(options.model)]
-    return Files(reads, [options.output / name for name in _WRITTEN] if options.output is not None else [])
+    return Files(reads, [options.output / name for name in FILES] if options.output is not None else [])
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -13,14 +13,6 @@ from .process import tell
 if TYPE_CHECKING:
     from ..train.config import TrainConfig
 
-_EXAMPLES = """examples:
-  mmfa train --list                                      the configs that come with mmfa
-  mmfa train finetune --set data=clips --set steps=200   one of them, with other keys
-  mmfa train finetune --print > mine.yaml                or a copy to edit
-  mmfa train mine.yaml                                   the same command continues where it stopped
-  torchrun --nproc_per_node 4 -m mmfa train paper-256    on four GPUs
-"""
-
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register ``train`` and ``info``."""
@@ -100,8 +92,8 @@ def _step(text: str) -> int:
 
 def _config(options: argparse.Namespace) -> TrainConfig:
     try:
-        from ..train import trainer  # noqa: F401
         from ..train.config import TrainConfig
+        from ..train.trainer import Trainer  # noqa: F401  # its packages too, before the work
     except ModuleNotFoundError as error:
         raise ConfigError(f"Training needs {error.name}: pip install 'mmfa[train]'.") from error
     from ..train.shipped import config_path, with_values
@@ -112,9 +104,9 @@ def _config(options: argparse.Namespace) -> TrainConfig:
 def _files(options: argparse.Namespace) -> Files:
     if not trains(options):
         return Files([], [])
+    config = _config(options)
     from ..train.shipped import config_path, state_path
 
-    config = _config(options)
     output, state = Path(config.output), state_path(config.state) if config.state else None
     reads = [config_path(options.config), *data_files(config.data), *([state] if state else [])]
     initial = model_files(config.init) if config.init else []

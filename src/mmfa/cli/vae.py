@@ -120,9 +120,9 @@ def _vae_config(options: argparse.Namespace) -> VAEConfig:
 def _train_vae_files(options: argparse.Namespace) -> Files:
     if not trains(options):
         return Files([], [])
+    config = _vae_config(options)
     from ..train.shipped import config_path
 
-    config = _vae_config(options)
     written = [Path(config.output) / name for name in ("vae.safetensors", "vae.json")]
     # The VAE lies in its model's folder, but training it reads the model alone.
     reads = [path for path in model_files(config.model) if path.name not in {name.name for name in written}]
@@ -132,9 +132,9 @@ def _train_vae_files(options: argparse.Namespace) -> Files:
 def _train_vae(options: argparse.Namespace) -> None:
     if config_only(options, vae=True):
         return
+    config = _vae_config(options)
     from ..train.vae import train_vae
 
-    config = _vae_config(options)
     measures = train_vae(config, quiet=options.quiet)
     say(
         options,
