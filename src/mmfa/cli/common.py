@@ -15,7 +15,7 @@ from ..errors import ConfigError, MediaError
 from .process import complain
 
 if TYPE_CHECKING:
-    from ..animate import Animator
+    from ..animate import Animator, SourcePhoto
     from ..media.image import Array
     from ..motion import Motion
 
