@@ -81,7 +81,7 @@ def main() -> None:
     if options.travel:
         steps = torch.cat([steps, *(space.offset({NAMES[index]: -options.strength}) for index in BOTH_WAYS)])
     whole = there_and_back if options.travel else torch.clone
-    config = VAEConfig(data=str(options.data), cache=str(options.cache), output="", model=options.model)
+    config = VAEConfig(data=str(options.data), cache=str(options.cache), output=".", model=options.model)
     clips = tracked_clips(model, config, split=options.split)
     rows = {"keypoints": table("keypoints", whole(keypoint_effects(model, steps, clips, count=options.frames)))}
     shares = " | ".join(f"{share:.1f} %" for share in beyond(model, clips, 2.0))

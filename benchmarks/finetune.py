@@ -1,6 +1,6 @@
 """What fine-tuning on one person's clips gains on seconds that it did not see.
 
-    python benchmarks/finetune.py CLIP [CLIP ...] -o WORK [--config configs/finetune.yaml] [--held-out 4] [--steps N]
+    python benchmarks/finetune.py CLIP [CLIP ...] -o WORK [--config finetune] [--held-out 4] [--steps N]
 
 The clips are square face crops of one person, as `mmfa prepare` makes them. The last `held-out` seconds of the first clip are cut
 off and become the split "val" of the data set WORK/data; what is before, and the other clips, are trained on as the config says.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mmfa.media.video import VideoReader, VideoWriter
 from mmfa.train.config import TrainConfig
+from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -53,13 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK")
-    parser.add_argument("--config", type=Path, default=ROOT / "configs" / "finetune.yaml")
+    parser.add_argument("--config", default="finetune")
     parser.add_argument("--held-out", type=float, default=4.0, metavar="S")
     parser.add_argument("--steps", type=int)
     options = parser.parse_args()
     data, run = options.output / "data", options.output / "run"
     split(options.clips, data, held_out=options.held_out)
-    config = replace(TrainConfig.load(options.config), data=str(data), output=str(run), cache=str(options.output / "cache"))
+    config = replace(
+        TrainConfig.load(config_path(options.config)), data=str(data), output=str(run), cache=str(options.output / "cache")
+    )
     config = config if options.steps is None else replace(config, steps=options.steps)
     Trainer(config).run()
     for model in (config.init or config.model, str(run / "model")):

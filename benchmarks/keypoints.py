@@ -79,8 +79,8 @@ def correlation(a: list[Tensor], b: list[Tensor], *, within: bool) -> float:
 
 def face(clip: Clip, size: int, count: int) -> tuple[FaceInput, Tensor]:
     """At most `count` frames, evenly, and their landmarks."""
-    frames = torch.linspace(0, len(clip.landmarks) - 1, min(count, len(clip.landmarks))).round().long().tolist()
-    points = clip.landmarks[frames]
+    frames = torch.linspace(0, clip.length - 1, min(count, clip.length)).round().long().tolist()
+    points = clip.points(frames)
     return face_of(clip.images(frames, size=size), points), points
 
 
@@ -164,12 +164,10 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def sheet(model: MMFA, clips: list[Clip], path: Path, *, side: int = 160, count: int = 10) -> None:
     """Columns: clips. Rows: source, the frame that differs most, output, both with keypoints, canonical face, crossed."""
     picked = [clips[i] for i in torch.linspace(0, len(clips) - 1, min(count, len(clips))).round().long().tolist()]
-    far = [int((clip.landmarks - clip.landmarks[0]).abs().mean((1, 2)).argmax()) for clip in picked]
+    far = [int((clip.points() - clip.points([0])).abs().mean((1, 2)).argmax()) for clip in picked]
     size = model.params.size
-    source = FaceInput.concatenate([face_of(c.images([0], size=size), c.landmarks[[0]]) for c in picked])
-    driving = FaceInput.concatenate(
-        [face_of(c.images([i], size=size), c.landmarks[[i]]) for c, i in zip(picked, far, strict=True)]
-    )
+    source = FaceInput.concatenate([face_of(c.images([0], size=size), c.points([0])) for c in picked])
+    driving = FaceInput.concatenate([face_of(c.images([i], size=size), c.points([i])) for c, i in zip(picked, far, strict=True)])
     made, motion = model.source(source), model.motion(driving)
     rendering = model.render(made, motion)
     turned = torch.arange(1, len(picked) + 1) % len(picked)

@@ -1,6 +1,6 @@
 """What L_ldmk (eq. 9) asks of the colours inside a mouth that opens on a photo with closed lips.
 
-    python benchmarks/landmark_colour.py DATA [--config configs/lite-continue.yaml] [--model lite] [--people 8]
+    python benchmarks/landmark_colour.py DATA [--config lite-continue] [--model lite] [--people 8]
 
 DATA is what the config trains on. Of each of the people whose mouths open widest, the frame with the most closed mouth is
 driven by the one with the most open mouth. Inside the opened mouth the gradient of each loss on the output's pixels is
@@ -25,6 +25,7 @@ from mmfa.train import losses
 from mmfa.train.config import TrainConfig
 from mmfa.train.data import Batch
 from mmfa.train.objective import grey
+from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
 
 
@@ -54,13 +55,13 @@ def opening_pairs(trainer: Trainer, people: int) -> Batch:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("--config", default="configs/lite-continue.yaml")
+    parser.add_argument("--config", default="lite-continue")
     parser.add_argument("--model", default="lite")
     parser.add_argument("--people", type=int, default=8)
     parser.add_argument("--cache", default="", help="decoded clips, to be kept between runs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig.load(options.config)
+        config = TrainConfig.load(config_path(options.config))
         config = dataclasses.replace(config, data=options.data, cache=options.cache, output=folder, init=options.model)
         config = dataclasses.replace(config, tensorboard=False)
         trainer = Trainer(config, quiet=True)

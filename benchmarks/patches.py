@@ -95,7 +95,7 @@ def main() -> None:
     model = from_pretrained(options.model)
     space = ExpressionSpace.load(options.model, model=model)
     steps = torch.cat([space.offset({name: options.strength}) for name in DIRECTIONS])
-    config = VAEConfig(data=str(options.data), cache=str(options.cache), output="", model=options.model)
+    config = VAEConfig(data=str(options.data), cache=str(options.cache), output=".", model=options.model)
     clips: ClipDataset = tracked_clips(model, config, split=options.split)
     person, weight = people_of(clips)
     seen = measures(torch.cat([clip.mesh for clip in clips.clips])).stack()

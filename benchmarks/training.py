@@ -1,6 +1,6 @@
 """What a training step costs: samples per second, its parts, and whether data keep up. Both models in one run.
 
-    python benchmarks/training.py DATA [--configs configs/lite-256.yaml configs/paper-256.yaml] [--steps 6] [--batch 2] [--json]
+    python benchmarks/training.py DATA [--configs lite-256 paper-256] [--steps 6] [--batch 2] [--json]
 
 DATA is a folder of face-crop clips. Per config, after one step that is not counted:
 
@@ -34,6 +34,7 @@ import torch
 from mmfa.errors import ModelError
 from mmfa.priors.perceptual import backbone
 from mmfa.train.config import TrainConfig
+from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
 
 
@@ -111,7 +112,7 @@ def measure(config: TrainConfig, *, steps: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("--configs", nargs="+", default=["configs/lite-256.yaml", "configs/paper-256.yaml"])
+    parser.add_argument("--configs", nargs="+", default=["lite-256", "paper-256"])
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
@@ -119,10 +120,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = {}
-    for path in options.configs:
+    for name in options.configs:
         with tempfile.TemporaryDirectory() as folder:
             config = dataclasses.replace(
-                TrainConfig.load(path),
+                TrainConfig.load(config_path(name)),
                 data=options.data,
                 output=folder,
                 cache=options.cache,
@@ -135,9 +136,9 @@ def main() -> None:
                 tensorboard=False,
             )
             config, replaced = with_available_backbones(config)
-            rows[Path(path).stem] = measure(config, steps=options.steps)
+            rows[Path(name).stem] = measure(config, steps=options.steps)
             if replaced:
-                print(f"{path}: {', '.join(replaced)} not found here, efficientnet-lite0 in its place")
+                print(f"{name}: {', '.join(replaced)} not found here, efficientnet-lite0 in its place")
     header = list(next(iter(rows.values())))
     print("| config | " + " | ".join(header) + " |\n|" + "---|" * (len(header) + 1))
     for name, row in rows.items():

@@ -3,7 +3,7 @@
     python benchmarks/waking.py DATA --cache CACHE --work FOLDER [--steps 150] [--only NAME ...]
 
 DATA is a folder of face-crop clips, of which the split `train` is learnt and looked at again: twenty will do. The recipe is
-configs/small-64.yaml before its step `draw_from`. Columns: see benchmarks/keypoints.py. Runs that are done are read.
+`small-64` before its step `draw_from`. Columns: see benchmarks/keypoints.py. Runs that are done are read.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mmfa import weights
 from mmfa.nets.paper import PaperParams
 from mmfa.nets.sizes import small
 from mmfa.train.config import TrainConfig
+from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
 
 COLUMNS = ("explained", "scale_r", "x_r", "y_r", "equivariance", "warped", "copy")
-CONFIG = Path(__file__).parents[1] / "configs" / "small-64.yaml"
 
 
 def variants() -> dict[str, tuple[PaperParams, dict[str, object]]]:
@@ -51,7 +51,7 @@ def main() -> None:
     for name in options.only:
         params, changes = variants()[name]
         weights.SIZES["small"] = lambda params=params: params
-        config = TrainConfig.load(CONFIG)
+        config = TrainConfig.load(config_path("small-64"))
         config = replace(
             config,
             data=str(options.data),

@@ -1,16 +1,31 @@
-"""Shared by the end-to-end, command-line and trainer tests: real pictures, and the shipped model loaded once."""
+"""Shared by all tests: a home and caches of their own, real pictures, and the shipped model loaded once."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
-import av
-import numpy as np
-import pytest
-import torch
+# An empty home and empty caches, before anything that looks there is imported: no test finds what an earlier run left, and
+# none leaves anything. Programs that tests start inherit them.
+_HOME = Path(tempfile.mkdtemp(prefix="mmfa-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+for _name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TORCH_HOME", "HF_HOME", "TMPDIR"):
+    os.environ[_name] = str(_HOME / _name.lower())
+    Path(os.environ[_name]).mkdir()
+tempfile.tempdir = None  # found anew, in TMPDIR
 
-from mmfa.animate import Animator
-from mmfa.demo import DRIVING, SOURCE, packaged
-from mmfa.media.image import Array
-from mmfa.media.video import VideoReader
+import av  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+
+from mmfa.animate import Animator  # noqa: E402
+from mmfa.demo import DRIVING, SOURCE, packaged  # noqa: E402
+from mmfa.media.image import Array  # noqa: E402
+from mmfa.media.video import VideoReader  # noqa: E402
+from mmfa.priors import face_features  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -73,3 +88,29 @@ def write_clip(path: Path, frames: list[Array], *, fps: int, sound: bool) -> Non
 def clip_writer():  # noqa: ANN201
     """`write_clip`, for tests that make their own videos."""
     return write_clip
+
+
+@pytest.fixture(scope="session")
+def faceres_weights() -> dict[str, torch.Tensor]:
+    """Random weights, of a size that keeps activations alive, in the layout that tools/convert_faceres.py writes."""
+    params, generator = face_features.FaceResParams(), torch.Generator().manual_seed(0)
+
+    def layer(name: str, outputs: int, inputs: int, kernel: int, scale: float = 1.0) -> dict[str, torch.Tensor]:
+        weight = torch.randn(outputs, inputs, kernel, kernel, generator=generator) * scale * (2 / (inputs * kernel**2)) ** 0.5
+        return {f"{name}.weight": weight, f"{name}.bias": torch.full((outputs,), 0.1)}
+
+    tensors, inputs = layer("stem", params.stem, 3, 3, 1 / 80), params.stem  # its input is 0..255
+    for index, width in enumerate(params.widths):
+        tensors |= layer(f"blocks.{index}.depthwise", inputs, 1, 3) | layer(f"blocks.{index}.pointwise", width, inputs, 1)
+        inputs = width
+    return tensors
+
+
+@pytest.fixture
+def faceres(faceres_weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for FaceRes, whose real weights don't come with the package, in a torch hub cache of the test's own."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path = face_features.hub_path(face_features.FILE)
+    path.parent.mkdir(parents=True)
+    save_file(faceres_weights, str(path))
+    return path

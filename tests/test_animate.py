@@ -298,14 +298,12 @@ def test_demo_takes_a_motion_file(ready, window_motion, tmp_path) -> None:
     assert (tmp_path / "demo.png").exists()
 
 
-def test_own_output_as_driving_in_place(ready, short_driving, tmp_path) -> None:
-    """Reading and replacing one file: the new one takes its place only at the end."""
+def test_the_driver_is_not_overwritten(ready, short_driving, tmp_path) -> None:
     path = tmp_path / "talk.mp4"
     shutil.copy(short_driving, path)
-    ready.animate(path, path)
-    with VideoReader(path) as video:
-        assert video.info.width == 512 and video.info.has_audio
-        assert sum(1 for _ in video) == 24
+    with pytest.raises(MediaError, match="talk.mp4 is an input and will not be overwritten"):
+        ready.animate(path, path)
+    assert path.read_bytes() == short_driving.read_bytes() and len(list(tmp_path.iterdir())) == 1
 
 
 def test_odd_sized_photo(animator, portrait, window_motion, tmp_path) -> None:

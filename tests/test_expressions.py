@@ -1,11 +1,15 @@
 """The space of expressions as a user of the library sees it, with the shipped weights."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import mmfa
 from mmfa.errors import ConfigError, ModelError
@@ -80,6 +84,37 @@ def test_every_frame_of_a_walk_is_a_sample_of_the_prior(space, monkeypatch) -> N
     codes = torch.stack([space.walk(40, fps=25, generator=seeded(i)) for i in range(120)])
     assert codes.var((0, 2)).sub(1).abs().max() < 0.12
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("frames", [2, 3, 40, 41])
+def test_a_walk_is_the_sum_of_its_harmonics(space, monkeypatch, frames) -> None:
+    monkeypatch.setattr(space, "decode", lambda code: code)
+    fps, seconds = 10.0, 0.3
+    walk = space.walk(frames, fps=fps, generator=seeded(), seconds=seconds)
+    numbers = torch.arange(frames // 2 + 1, dtype=torch.float64)
+    power = torch.exp(-0.5 * (math.pi * seconds * fps * numbers / frames) ** 2) * torch.where(numbers > 0, 2.0, 1.0)
+    cosine, sine = (
+        torch.randn(2, len(numbers), walk.shape[1], generator=seeded()).double() * (power / power.sum()).sqrt()[:, None]
+    )
+    phase = 2 * math.pi * torch.outer(torch.arange(frames, dtype=torch.float64), numbers) / frames
+    assert torch.allclose(walk.double(), phase.cos() @ cosine + phase.sin() @ sine, atol=1e-5)
+
+
+def test_a_long_walk_takes_memory_for_its_frames_alone(space) -> None:
+    class Largest(TorchDispatchMode):
+        numbers = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN202
+            made = function(*args, **(kwargs or {}))
+            self.numbers = max([self.numbers, *(part.numel() for part in tree_leaves(made) if isinstance(part, torch.Tensor))])
+            return made
+
+    largest = {}
+    for frames in (2500, 10_000):
+        with Largest() as mode:
+            assert len(space.walk(frames, fps=25, generator=seeded())) == frames
+        largest[frames] = mode.numbers
+    assert largest[10_000] <= 4 * largest[2500]
 
 
 def test_a_walk_without_length_is_refused(space) -> None:
@@ -246,10 +281,39 @@ def test_damaged_files_are_named(copy, model) -> None:
         (copy / "vae.json").write_text(json.dumps({**good, **change}))
         with pytest.raises(ModelError, match=reason):
             ExpressionSpace.load(copy, model=model)
+    (copy / "vae.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="nested"):
+        ExpressionSpace.load(copy, model=model)
     (copy / "vae.json").write_text("[")
     with pytest.raises(ModelError, match="damaged"):
         ExpressionSpace.load(copy, model=model)
     (copy / "vae.json").write_text(json.dumps(good))
     (copy / "vae.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="damaged"):
+        ExpressionSpace.load(copy, model=model)
+
+
+@pytest.mark.parametrize("change", ["nan", "directions", "missing", "giant"])
+def test_a_vae_that_cannot_be_used_is_refused(copy, model, change: str) -> None:
+    path = copy / "vae.safetensors"
+    tensors = load_file(str(path))
+    if change == "giant":
+        config = json.loads((copy / "vae.json").read_text())
+        config["params"]["features"] = 1 << 24
+        (copy / "vae.json").write_text(json.dumps(config))
+    elif change == "missing":
+        path.unlink()
+    else:
+        if change == "nan":
+            tensors["decoder.0.weight"][0, 0] = float("nan")
+        else:
+            tensors["directions"] = tensors["directions"][..., :3].contiguous()
+        save_file(tensors, str(path))
+    said = {
+        "nan": "tensor decoder.0.weight holds values that are not numbers",
+        "directions": "tensor directions has the shape",
+        "missing": r"vae\.safetensors is missing",
+        "giant": "a larger network than its weights can fill",
+    }
+    with pytest.raises(ModelError, match=said[change]):
         ExpressionSpace.load(copy, model=model)

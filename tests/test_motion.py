@@ -168,7 +168,10 @@ def test_jacobian_carries_a_neighbourhood_from_driving_to_source(mode):
     torch.testing.assert_close(carried, moved(source), atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("change", "word"), [({"fps": "nan"}, "frames per second"), ({"fps": "-1"}, "frames per second")])
+RATES = ("nan", "-1", "0", "1e-9", "0.01", "1001", "inf", "9" * 500)
+
+
+@pytest.mark.parametrize(("change", "word"), [({"fps": rate}, "frames per second") for rate in RATES])
 def test_load_rejects_a_frame_rate_that_is_none(tmp_path, change, word):
     file = tmp_path / "motion.safetensors"
     tensors = {
@@ -333,3 +336,16 @@ def test_loops_close():
     assert steps.max() < 6, "a cut would jump by 30 or more"
     with pytest.raises(ConfigError, match="40 frames"):
         loop(ramp, crossfade=21)
+
+
+def test_load_refuses_a_rotation_without_dimensions(tmp_path):
+    tensors = {**_tensors(), "rotation": torch.tensor(1.0), "intensity": torch.ones(3, 1)}
+    save_file(tensors, tmp_path / "m.safetensors", metadata={"format": "mmfa-motion", "version": "2"})
+    with pytest.raises(MediaError, match="rotation has shape"):
+        Motion.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("fps", [0.1, 1000.0])
+def test_the_slowest_and_the_fastest_clip_can_be_loaded(tmp_path, fps):
+    _motion(fps=fps).save(tmp_path / "m.safetensors")
+    assert Motion.load(tmp_path / "m.safetensors").fps == fps

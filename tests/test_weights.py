@@ -1,4 +1,9 @@
 import json
+import os
+import subprocess
+import sys
+import time
+from resource import RUSAGE_SELF, getrusage
 
 import pytest
 import torch
@@ -103,3 +108,70 @@ def test_truncated_weights_and_missing_tensor(saved):
     save_file(tensors, path)
     with pytest.raises(ModelError, match="does not fit"):
         from_pretrained(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["affine.head.0.weight", "generator.bottom.0.0.weight"])
+def test_weights_that_are_not_numbers_are_named(saved, name, value):
+    path = saved / "model.safetensors"
+    tensors = load_file(path)
+    tensors[name].view(-1)[-1] = value
+    save_file(tensors, path)
+    with pytest.raises(ModelError, match=f"its tensor {name} holds values that are not numbers"):
+        from_pretrained(saved)
+
+
+@pytest.mark.parametrize("kind", ["lite", "paper"])
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("appearance", {"widths": [1 << 20] * 4}),
+        ("appearance", {"widths": [1 << 20] * 3}),
+        ("expression_encoder", {"features": 1 << 24}),
+        ("generator", {"blocks": 1 << 20}),
+        ("generator", {"stages": [8] * 1000}),
+        ("appearance", {"depth": 1 << 24}),
+    ],
+)
+def test_a_config_of_a_giant_network_is_refused_before_it_is_made(tmp_path, kind, part, change):
+    save_pretrained(build_model(tiny() if kind == "lite" else tiny_paper()), tmp_path)
+    params = json.loads((tmp_path / "config.json").read_text())["params"]
+    _edit(tmp_path, params=params | {part: params[part] | change})
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    start = time.process_time()
+    with pytest.raises(ModelError, match="does not fit"):
+        from_pretrained(tmp_path)
+    assert time.process_time() - start < 5
+    assert getrusage(RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": 1 << 20}, {"size": 0}, {"size": "64"}, {"size": True}, {"composition": "mine"}, {"composition": ["mmfa"]}]
+)
+def test_params_that_no_weights_show_are_checked(saved, change):
+    _edit(saved, params=json.loads((saved / "config.json").read_text())["params"] | change)
+    with pytest.raises(ModelError, match=f"{next(iter(change))} can't be"):
+        from_pretrained(saved)
+
+
+def test_a_deep_or_large_config_is_refused(saved):
+    (saved / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="nested more than 64 deep"):
+        from_pretrained(saved)
+    (saved / "config.json").write_text(" " * 2_000_000 + "{}")
+    with pytest.raises(ModelError, match="more than 1,000,000 bytes"):
+        from_pretrained(saved)
+
+
+def test_the_missing_file_is_named(saved):
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
+        from_pretrained(saved)
+
+
+def test_loading_does_not_import_the_compiler():
+    """Building on the meta device would: sympy and 800 modules, a second and 80 MB."""
+    program = "import sys; from mmfa.weights import from_pretrained; from_pretrained('lite'); print('sympy' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment).stdout
+    assert output.strip() == "False"

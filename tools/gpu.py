@@ -6,7 +6,7 @@ Here, once (fills the ignored folder gpu-pack/ with parts of at most 40 MB: whee
 
 There, in the repository, when all parts have arrived:
 
-    python tools/gpu.py start configs/lite-gpu.yaml   # unpacks, checks the GPU, starts the run and returns
+    python tools/gpu.py start lite-gpu                # unpacks, checks the GPU, starts the run and returns
     python tools/gpu.py watch OUT --seconds 570       # waits, prints the log's end, copies the newest sample sheet to OUT
     python tools/gpu.py finish OUT                    # stops the run cleanly; model and checkpoint, in pieces, to OUT
 

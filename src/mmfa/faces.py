@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import MediaError
 from .media.crop import CropBox, crop, face_crop_box
 from .media.image import Array, to_tensor
+from .motion import Motion
 from .nets.mmfa import FaceInput
 from .priors.landmarks import TrackedFace
 from .priors.pose import head_pose, normalise
@@ -58,9 +59,11 @@ def face_input(image: Array | None, face: PixelFace, box: CropBox, *, size: int)
     return FaceInput(picture, normalise(points, pose), pose.rotation, pose.scale, pose.translation)
 
 
-def reframe(scale: Tensor, translation: Tensor, *, old: CropBox, new: CropBox) -> tuple[Tensor, Tensor]:
-    """Scale (B,1) and translation (B,3) of the crop `old` in the frame of the crop `new`."""
+def reframe(motion: Motion, *, old: CropBox, new: CropBox) -> Motion:
+    """A motion in the frame of the crop `old`, in that of the crop `new`: in the picture it is the same."""
+    if old == new:
+        return motion
     zoom = old.side / new.side
     shift = np.array([old.cx - new.cx, old.cy - new.cy]) * 2 / new.side
-    moved = translation * zoom + torch.tensor([shift[0], shift[1], 0.0], dtype=translation.dtype)
-    return scale * zoom, moved
+    moved = motion.translation * zoom + torch.tensor([shift[0], shift[1], 0.0], dtype=motion.translation.dtype)
+    return replace(motion, scale=motion.scale * zoom, translation=moved)

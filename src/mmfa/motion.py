@@ -19,6 +19,8 @@ Composition = Literal["mmfa", "liveportrait", "face-vid2vid"]
 COMPOSITIONS: tuple[Composition, ...] = get_args(Composition)
 FORMAT = "mmfa-motion"
 VERSION = 2
+LOWEST_FPS, HIGHEST_FPS = 0.1, 1000.0
+"""Frame rates that a clip can have: a picture in ten seconds to the fastest cameras."""
 DEFAULT_FPS = 25.0
 """Of clips that know no frame rate of their own."""
 LARGEST_INTENSITY = 10.0
@@ -52,7 +54,7 @@ class Motion:
     def __post_init__(self) -> None:
         if self.intensity is None:
             object.__setattr__(self, "intensity", torch.ones_like(self.scale))
-        batch = self.rotation.shape[0]
+        batch = len(self.rotation) if self.rotation.ndim else 0
         wanted = {"rotation": (batch, 3, 3), "scale": (batch, 1), "translation": (batch, 3), "intensity": (batch, 1)}
         for name, shape in wanted.items():
             if tuple(getattr(self, name).shape) != shape:
@@ -118,7 +120,7 @@ class Motion:
             raise MediaError(f"{path} is not a motion file, or it is damaged ({error}).") from error
         fps = metadata.get("fps")
         if fps is not None and not _is_rate(fps):
-            raise MediaError(f"{path} names {fps!r} frames per second.")
+            raise MediaError(f"{path} names {fps[:40]!r} frames per second; they must be {LOWEST_FPS:g} to {HIGHEST_FPS:g}.")
         try:
             motion = Motion(**tensors, fps=None if fps is None else float(fps))
         except ValueError as error:
@@ -131,7 +133,7 @@ class Motion:
 
 def _is_rate(text: str) -> bool:
     try:
-        return 0 < float(text) <= 1000
+        return LOWEST_FPS <= float(text) <= HIGHEST_FPS
     except ValueError:
         return False
 

@@ -18,14 +18,14 @@ Modes = Mode | str | Mapping[Attribute, Mode]
 """One mode for all attributes, or words such as ``rotation=absolute,expression=relative``; what isn't named is relative."""
 
 
-def relative_motion(source: Motion, driving: Motion, *, anchor: int, mode: Modes = "relative") -> Motion:
-    """The source's motion, one, plus the change of the driving motion since its anchor frame; absolute attributes are the
-    driving motion's own.
+def relative_motion(source: Motion, driving: Motion, *, anchor: int | Motion, mode: Modes = "relative") -> Motion:
+    """The source's motion, one, plus the change of the driving motion since its anchor, a frame of it or another motion in the
+    same frame of reference; absolute attributes are the driving motion's own.
 
     ``R = R_d R_a^T R_s``, ``s = s_s s_d / s_a``, ``t = t_s + (t_d - t_a) s_s / s_a``, ``f = f_s + f_d - f_a``. The intensity is
     the driving motion's: it says how strong the outcome is.
     """
-    start, modes = driving[anchor], parse_modes(mode)
+    start, modes = anchor if isinstance(anchor, Motion) else driving[anchor], parse_modes(mode)
     moved: dict[Attribute, Tensor] = {
         "rotation": driving.rotation @ start.rotation.transpose(1, 2) @ source.rotation,
         "scale": source.scale * driving.scale / start.scale,

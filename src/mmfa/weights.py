@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import reprlib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from .documents import read_json
 from .errors import MmfaError, ModelError
 from .media.files import atomic_output
 from .nets.mmfa import MMFA, LiteParams
@@ -33,6 +39,13 @@ SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {
 """Sizes that can be built by name."""
 _KINDS: dict[str, type[LiteParams] | type[PaperParams]] = {"lite": LiteParams, "paper": PaperParams}
 
+_LARGEST_CONFIG = 1_000_000  # bytes
+_LARGEST = 1 << 24
+_SPARE = 10_000_000  # elements of what a network makes but doesn't store
+_MAKERS = {torch.empty, torch.zeros, torch.ones, torch.eye, torch.rand, torch.randn}
+_MOST_LAYERS = 64
+_RANGES = {"size": (16, 2048), "blocks": (0, _MOST_LAYERS), "shrink": (1, 64), "grid": (1, 64), "kernel": (1, 15)}
+"""What isn't seen in the shapes of the weights, or is made one by one before they can be compared."""
 _RETIRED = {"part_width"}
 """Parameters of models of mmfa 0.4 that mean nothing any more; such a model still loads."""
 
@@ -66,19 +79,22 @@ def save_pretrained(model: MMFA, folder: str | Path, *, half: bool = True) -> No
         temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def folder_of(name: str | Path) -> Path:
+    """Where the model `name` lies, or would lie: a folder of that name, or else the package's own."""
+    return Path(name) if Path(name).is_dir() else Path(str(files("mmfa") / "models" / str(name)))
+
+
 def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> MMFA:
     """The shipped model `name`, or the one in a folder written by `save_pretrained`, in eval mode and fp32.
 
     Raises ModelError when there is none, when it is damaged, or when it is of another version.
     """
-    folder = Path(name)
-    if not folder.is_dir():
-        if str(name) not in shipped():
-            known = ", ".join(shipped()) or "none"
-            raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {known}.")
-        folder = Path(str(files("mmfa") / "models" / str(name)))
+    folder = folder_of(name)
+    if not Path(name).is_dir() and str(name) not in shipped():
+        known = ", ".join(shipped()) or "none"
+        raise ModelError(f"Unknown model {str(name)!r}: neither a folder nor one of {known}.")
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json", limit=_LARGEST_CONFIG)
         if config.get("format") != "mmfa-model":
             raise ModelError(f"{folder} holds no mmfa model.")
         if config.get("version") != VERSION:
@@ -86,21 +102,63 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> 
         kind = config.get("kind", "lite")
         if kind not in _KINDS:
             raise ModelError(f"{folder} holds a model of the unknown kind {kind!r}; known are {', '.join(_KINDS)}.")
-        model = build_model(_read_params(_KINDS[kind], config["params"]))
-        tensors = load_file(str(folder / "model.safetensors"))
-        model.load_state_dict({key: x.float() if x.is_floating_point() else x for key, x in tensors.items()})
+        with bounded_by(folder / "model.safetensors"):
+            model = build_model(read_params(_KINDS[kind], config["params"]))
+        model.load_state_dict(read_tensors(folder / "model.safetensors"))
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} holds no mmfa model: {error.filename} is missing.") from error
+        raise ModelError(f"{folder} holds no mmfa model: {error.filename or 'model.safetensors'} is missing.") from error
     except MmfaError:
         raise
-    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except (OSError, SafetensorError, RuntimeError, ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(f"The model in {folder} is damaged or does not fit this version ({reason}).") from error
     return model.eval().requires_grad_(False).to(device)
 
 
-def _read_params(kind: type, values: dict[str, Any]) -> Any:
-    """Rebuild a params dataclass from the dict of `dataclasses.asdict`."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, floating-point ones as float32.
+
+    Raises ValueError for a tensor that holds NaN or infinity, SafetensorError for a damaged file, FileNotFoundError.
+    """
+    tensors = {}
+    for name, tensor in load_file(str(path)).items():
+        tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        if tensor.is_floating_point() and not bool(tensors[name].isfinite().all()):
+            raise ValueError(f"its tensor {name} holds values that are not numbers")
+    return tensors
+
+
+@contextmanager
+def bounded_by(path: Path) -> Iterator[None]:
+    """Inside the block networks can be built that the weights in a file could fill, and no larger ones.
+
+    A configuration may ask for a network of terabytes, or of ten million layers: it is refused before that is allocated.
+    Raises ValueError for it, FileNotFoundError for a missing file.
+    """
+    with _Allowance(path.stat().st_size // 2 + _SPARE):
+        yield
+
+
+class _Allowance(TorchFunctionMode):
+    """Counts the elements of new tensors. (To build on the meta device first would tell as much, after importing sympy.)"""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.left = elements
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _MAKERS:
+            sizes = [size for arg in args for size in (arg if isinstance(arg, tuple | list) else [arg])]
+            self.left -= 1 + math.prod(sizes * 2 if func is torch.eye else sizes)
+            if self.left < 0:
+                raise ValueError("its configuration asks for a larger network than its weights can fill")
+        return func(*args, **(kwargs or {}))
+
+
+def read_params(kind: type, values: dict[str, Any]) -> Any:
+    """Rebuild a params dataclass from the dict of `dataclasses.asdict`. Raises ValueError or KeyError, naming the key."""
     hints = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for key, value in values.items():
@@ -108,7 +166,24 @@ def _read_params(kind: type, values: dict[str, Any]) -> Any:
             continue
         hint = hints[key]
         if dataclasses.is_dataclass(hint) and not isinstance(hint, types.GenericAlias):
-            arguments[key] = _read_params(typing.cast(type, hint), value)
-        else:
-            arguments[key] = tuple(value) if isinstance(value, list) else value
+            arguments[key] = read_params(typing.cast(type, hint), value)
+            continue
+        if not _fits(key, value, hint):
+            raise ValueError(f"{key} can't be {reprlib.repr(value)}")
+        arguments[key] = tuple(value) if isinstance(value, list) else value
     return kind(**arguments)
+
+
+def _fits(key: str, value: object, hint: Any) -> bool:
+    """Whether a value is of the type of its field, and of a size that a network can have."""
+    if typing.get_origin(hint) is tuple:
+        numbers = isinstance(value, list) and len(value) <= _MOST_LAYERS
+        return numbers and all(_fits(key, item, typing.get_args(hint)[0]) for item in typing.cast(list[object], value))
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if hint is bool:
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int if hint is int else int | float):
+        return False
+    low, high = _RANGES.get(key, (0, _LARGEST)) if hint is int else (-_LARGEST, _LARGEST)
+    return low <= value <= high

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmfa.dataset.index import entries, read_index
+from mmfa.dataset.index import entries, is_bare, media_files, read_index
 from mmfa.dataset.prepare import Report
 from mmfa.errors import MediaError
 
@@ -66,6 +66,21 @@ def test_a_bare_folder_as_voxceleb_has_it(tmp_path: Path) -> None:
     assert [entry.person for entry in found] == ["id1", "id1", "id2"] and len({entry.name for entry in found}) == 3
 
 
+def test_linked_folders_and_files_are_followed_once(tmp_path: Path) -> None:
+    root, disk = folder_of(tmp_path / "data", "cy/a.mp4"), folder_of(tmp_path / "disk", "ann/x.mp4", "ann/in/y.mp4", "z.mp4")
+    (root / "ann").symlink_to(disk / "ann", target_is_directory=True)
+    (root / "bob.mp4").symlink_to(disk / "z.mp4")
+    (root / "also-cy").symlink_to(root / "cy", target_is_directory=True)  # the same clip again, under another person
+    (root / "cy" / "up").symlink_to(root, target_is_directory=True)
+    (disk / "ann" / "loop").symlink_to(disk / "ann", target_is_directory=True)
+    (root / "gone").symlink_to(disk / "nothing", target_is_directory=True)
+    found = [(entry.path.relative_to(root).as_posix(), entry.person) for entry in entries(root)]
+    assert found == [("ann/in/y.mp4", "ann"), ("ann/x.mp4", "ann"), ("bob.mp4", "bob"), ("cy/a.mp4", "cy")]
+    (tmp_path / "link").symlink_to(root, target_is_directory=True)
+    assert [path.name for path in media_files(tmp_path / "link")] == ["y.mp4", "x.mp4", "bob.mp4", "a.mp4"]
+    assert is_bare(root) and not is_bare(folder_of(root, "index.json"))
+
+
 def test_names_are_unique_and_safe(tmp_path: Path) -> None:
     folder_of(tmp_path, "a b/c.mp4", "a-b/c.mp4", "A-B/c.mov", "é/d.mp4", "ü/d.mp4", "plain/e.mp4")
     names = [entry.name for entry in entries(tmp_path)]
@@ -85,7 +100,10 @@ def test_a_missing_folder_is_said(tmp_path: Path) -> None:
         entries(tmp_path / "none")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"clips": [{"file": "a.mp4"}]}', '{"clips": 3}'])
+PERSON = '{"clips": [{"file": "a.mp4", "person": ["a"], "split": "val"}]}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"clips": [{"file": "a.mp4"}]}', '{"clips": 3}', "[" * 100_000, PERSON])
 def test_a_list_that_is_none_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(MediaError, match=r"index\.json is no list of clips"):
@@ -127,3 +145,21 @@ def test_a_missing_file_is_named(copy: Path, which: str) -> None:
     gone.unlink()
     with pytest.raises(MediaError, match=f"{gone.name} is named in the index .* but missing"):
         entries(copy, kind=None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("file", 5), ("frames", "many"), ("shard", ["a"]), ("yaw", 0.0), ("landmarks", None), ("person", {"a": 1})]
+)
+def test_a_row_of_other_types_is_refused(copy: Path, key: str, value: object) -> None:
+    header, first, *rest = (copy / "index.jsonl").read_text().splitlines()
+    (copy / "index.jsonl").write_text("\n".join([header, json.dumps({**json.loads(first), key: value}), *rest]))
+    with pytest.raises(MediaError, match=rf"index\.jsonl is no index of a data set, or damaged \({key} can't be"):
+        entries(copy)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "[1]", '"' + "a" * 2_000_000 + '"'])
+def test_a_hostile_line_of_an_index_is_refused(copy: Path, line: str) -> None:
+    header, _, *rest = (copy / "index.jsonl").read_text().splitlines()
+    (copy / "index.jsonl").write_text("\n".join([header, line, *rest]))
+    with pytest.raises(MediaError, match=r"index\.jsonl is no index of a data set"):
+        entries(copy)

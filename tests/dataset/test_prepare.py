@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from mmfa.cli.prepare import add_parser
 from mmfa.dataset.extract import Extractor, Result
 from mmfa.dataset.index import Row, entries, read_index
-from mmfa.dataset.prepare import Report, prepare
+from mmfa.dataset.prepare import Report, _sources, prepare
 from mmfa.errors import ConfigError, FaceError, MediaError
 from mmfa.geometry import matrix_to_euler
 from mmfa.media.image import read_image
@@ -200,7 +200,7 @@ def test_what_is_missing_or_failed_for_no_fault_of_the_file_is_done_again(
     monkeypatch.undo()
     assert run().clips == 2
     (tmp_path / "made" / read_index(tmp_path / "made")[0].landmarks).unlink()
-    assert run().source_seconds > 0
+    assert run().source_seconds == pytest.approx(12 / 25)  # the one file whose landmarks were gone
     assert all((tmp_path / "made" / row.landmarks).exists() for row in read_index(tmp_path / "made"))
 
 
@@ -214,6 +214,25 @@ def test_the_output_may_lie_in_the_folder_of_videos(carphone_frames: list, clip_
     clip_writer(tmp_path / "talk.mp4", carphone_frames[:12], fps=25, sound=False)
     for _ in range(2):
         assert prepare(tmp_path, tmp_path / "dataset", **options).clips == 1
+
+
+def test_linked_folders_are_searched_and_the_output_is_not(tmp_path: Path) -> None:
+    videos, disk, made = (tmp_path / name for name in ("videos", "disk", "made"))
+    for file in (videos / "ann" / "a.mp4", disk / "bob" / "b.mp4", made / "clips" / "c.mp4"):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+    for name, target in (("more", disk), ("again", videos), ("made", made)):
+        (videos / name).symlink_to(target, target_is_directory=True)
+    found = _sources(videos, made)[1]
+    assert [path.relative_to(videos).as_posix() for path in found] == ["ann/a.mp4", "more/bob/b.mp4"]
+
+
+@pytest.mark.parametrize("name", ["sheet.png", "index.jsonl"])
+def test_what_it_did_not_make_is_not_overwritten(portrait: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"holds {name}, .*another folder with -o"):
+        prepare(portrait, tmp_path, quiet=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
 
 
 @pytest.mark.skipif(not identity.available(), reason="needs the identity network")

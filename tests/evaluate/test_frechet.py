@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmfa.errors import MediaError
 from mmfa.evaluate.appearance import AppearanceMeasurer
-from mmfa.evaluate.frechet import FeatureStatistics, fd_lite0, frechet_distance
+from mmfa.evaluate.frechet import FeatureStatistics, frechet_distance
 from mmfa.evaluate.validation import frechet_by_count
 from mmfa.media.image import Array
 
@@ -90,4 +90,4 @@ def test_the_distance_of_a_distribution_to_itself_falls_as_one_over_n(
 
 def test_identical_frames_have_distance_zero(appearance: AppearanceMeasurer, frames: list[Array]) -> None:
     side = FeatureStatistics.of(torch.cat(list(appearance.features(frames))))
-    assert fd_lite0(side, side) == pytest.approx(0, abs=1e-4 * float(side.covariance.trace()))
+    assert frechet_distance(side, side) == pytest.approx(0, abs=1e-4 * float(side.covariance.trace()))

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from mmfa.errors import MediaError
 from mmfa.evaluate.predictions import Predictions
@@ -135,3 +135,35 @@ def test_a_video_of_another_length(folder: Path, tasks: list[Task], count: int) 
         list(Predictions(folder).frames(tasks[1]))
     encode(folder / "b.mkv", pictures(FRAMES, size=32))
     assert "b.mkv is 32 x 32" in refused(folder, tasks)
+
+
+def test_postscript_among_the_frames_starts_no_ghostscript(
+    folder: Path, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **options: started.append(arguments))
+    (folder / "a" / "000003.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    assert "000003.png is not a picture that can be read" in refused(folder, tasks)
+    assert not started
+
+
+def test_a_list_of_other_files_is_no_prediction(folder: Path, tasks: list[Task]) -> None:
+    (folder / "b.mkv").rename(folder / "real.ts")
+    (folder / "b.mp4").write_text("ffconcat version 1.0\nfile real.ts\n")
+    with pytest.raises(MediaError, match=r"b\.mp4 is not a video"):
+        Predictions(folder).remarks(tasks)
+
+
+@pytest.mark.parametrize("damage", ["cut", "float"])
+def test_a_damaged_frame_is_one_sentence(folder: Path, tasks: list[Task], damage: str) -> None:
+    path = folder / "a" / "000003.png"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:20])
+    else:
+        path.unlink()
+        path = path.with_suffix(".tif")
+        Image.fromarray(np.full((64, 64), 0.5, np.float32)).save(path)
+        path.write_bytes(path.read_bytes()[:9000])
+    assert path.name in refused(folder, tasks)

@@ -11,7 +11,7 @@ from PIL import Image
 from mmfa.errors import ConfigError, MediaError
 from mmfa.evaluate.bursts import BURST_FRAMES, BURSTS, bursts
 from mmfa.evaluate.definitions import DEFINITIONS
-from mmfa.evaluate.protocol import listing_hash, meaningless, reference_of, tasks_of, write_pairs
+from mmfa.evaluate.protocol import ALL, listing_hash, meaningless, reference_of, split_of, tasks_of, write_pairs
 from mmfa.media.image import Array
 
 PEOPLE = {"ann": (9, 5), "bob": (7,), "cy": (6,)}
@@ -39,10 +39,8 @@ def data(clip_writer, tmp_path_factory) -> Path:
 def test_same_identity_never_measures_the_source_frame(data: Path) -> None:
     tasks = tasks_of(data, protocol="same", split="val", stride=2)
     assert [(task.name, task.frames) for task in tasks] == [("ann0", 4), ("ann1", 2), ("bob0", 3), ("cy0", 2)]
-    every = list(tasks[0].driving.read())
-    assert len(every) == 9 and all(task.source == task.driving for task in tasks)
-    wanted = [every[index] for index in (2, 4, 6, 8)]
-    assert all(np.array_equal(a, b) for a, b in zip(tasks[0].driving_frames(), wanted, strict=True))
+    assert len(list(tasks[0].driving.read())) == 9 and all(task.source == task.driving for task in tasks)
+    assert [list(task.measured) for task in tasks] == [[2, 4, 6, 8], [2, 4], [2, 4, 6], [2, 4]]
     assert tasks[0].expected() == "ann0\t9\t64x64"
 
 
@@ -116,6 +114,23 @@ def test_options_that_do_not_fit(data: Path, tmp_path: Path, clip_writer) -> Non
     clip_writer(tmp_path / "alone.mp4", noise(3), fps=25, sound=False)
     with pytest.raises(MediaError, match="one person"):
         tasks_of(tmp_path, protocol="cross", split="train")
+
+
+def test_a_bare_folder_is_measured_whole_and_an_index_by_its_val(data: Path, tmp_path: Path, clip_writer) -> None:
+    for name in ("ann/one", "bob/two"):
+        (tmp_path / name).parent.mkdir()
+        clip_writer(tmp_path / f"{name}.mp4", noise(3), fps=25, sound=False)
+    bare = tasks_of(tmp_path, protocol="same", split=None)
+    assert [task.name for task in bare] == ["ann__one", "bob__two"] and split_of(tmp_path, None) == ALL
+    assert bare == tasks_of(tmp_path, protocol="same", split="train") == tasks_of(tmp_path, protocol="same", split=ALL)
+    with pytest.raises(MediaError, match="no clip in the split 'val'; splits with clips: train"):
+        tasks_of(tmp_path, protocol="same", split="val")
+    assert split_of(data, None) == "val" and split_of(data, "train") == "train"
+    splits = {"ann/one": "val", "bob/two": "train"}
+    listed = [{"person": name[:3], "split": split, "file": f"{name}.mp4"} for name, split in splits.items()]
+    (tmp_path / "index.json").write_text(json.dumps({"clips": listed}))
+    assert [task.name for task in tasks_of(tmp_path, protocol="same", split=None)] == ["ann__one"]
+    assert tasks_of(tmp_path, protocol="same", split=ALL) == bare
 
 
 def test_the_listing_hash_knows_content_not_place(data: Path, tmp_path: Path, clip_writer) -> None:

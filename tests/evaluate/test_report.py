@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from mmfa.errors import ConfigError, FaceError, MediaError
+from mmfa.evaluate.bootstrap import correlation
 from mmfa.evaluate.cache import Cache, version_of
 from mmfa.evaluate.definitions import DEFINITIONS, Definition
 from mmfa.evaluate.figures import Figure
@@ -107,7 +109,7 @@ def test_the_model_beats_copying_where_it_must(reports: dict[str, Path]) -> None
     for name in ("akd_l2_mesh68", "akd_l2_mesh478", "rotation_error", "apd_mesh", "mkr"):
         assert value(lite, name) <= value(copying, name), name
     assert value(lite, "akd_l2_mesh478") < 0.7 * value(copying, "akd_l2_mesh478")
-    assert value(lite, "yaw_r") > 0.5 and not value(copying, "yaw_r") > 0.5
+    assert value(lite, "yaw_r") > 0.5 and math.isnan(value(copying, "yaw_r"))
     # A still clip is copied almost perfectly: large, but a number.
     assert 35 < float(rows(reports["copy-same"])["woman"]["psnr"]) <= 100
     across, across_copying = (Report.load(reports[name] / "report.json") for name in ("lite-cross", "copy-cross"))
@@ -124,7 +126,9 @@ def test_the_figures_are_those_that_were_stored(reports: dict[str, Path]) -> Non
         found = {f.definition.name: f for f in report.figures}
         assert found.keys() == expected.keys(), name
         for metric, (stored, frames, missed) in expected.items():
-            wanted = pytest.approx(stored if stored is not None else math.nan, rel=0.02, abs=2e-3, nan_ok=True)
+            # The excess of jitter is a difference: it is as exact as its terms, about 20 px/frame^2 here, and not as itself.
+            least = 0.005 * 20 if metric == "jitter_excess" else 2e-3
+            wanted = pytest.approx(stored if stored is not None else math.nan, rel=0.02, abs=least, nan_ok=True)
             assert (found[metric].value, found[metric].frames, found[metric].missed) == (wanted, frames, missed), (name, metric)
 
 
@@ -183,6 +187,10 @@ def test_every_figure_says_what_it_is(reports: dict[str, Path]) -> None:
                 assert figure.low <= figure.value <= figure.high, figure
         assert (record["protocol"], record["stride"], record["seed"], record["split"]) == (name[5:], 1, 0, "val")
         assert (record["sha256"] is None) == name.startswith("copy")
+        renderer = Model("lite").renderer if name.startswith("lite") else None
+        assert (record["engine"], record["device"], record["precision"]) == (astuple(renderer) if renderer else (None,) * 3)
+        said = f", torch on cpu in {record['precision']}, mmfa"
+        assert (said in (folder / "report.md").read_text()) == (said in (folder / "index.html").read_text()) == bool(renderer)
     assert "Off without --second-identity" in record["unavailable"]["csim_faceres"]
     assert {path.name for path in reports["lite-same"].iterdir()} == FILES
     assert (reports["lite-cross"] / "pairs.csv").read_text() == "source,driving\nman,woman\nwoman,man\n"
@@ -199,13 +207,12 @@ def test_figures_are_the_metrics_of_the_frames(reports: dict[str, Path], data: P
     found = rows(reports["copy-same"])
     assert [float(found[task.name]["psnr"]) for task in tasks] == pytest.approx([float(v.mean()) for v in values], abs=1e-3)
     cache = Cache(reports["copy-same"].parent / ".cache")
-    lite, real = [], []
+    pairs = []
     for task in tasks:
-        lite.append(load_generated(GeneratedJob(Model("lite"), task), cache).faces.rotation)
-        real.append(load_faces(DrivingJob(task.driving, 1), cache).rotation[1:])
-    clips = torch.tensor([0] * len(lite[0]) + [1] * len(lite[1]))
+        lite = load_generated(GeneratedJob(Model("lite"), task), cache).faces.rotation
+        pairs.append(yaw_r(lite, load_faces(DrivingJob(task.driving, 1), cache).rotation[1:]))
     report = Report.load(reports["lite-same"] / "report.json")
-    assert value(report, "yaw_r") == pytest.approx(yaw_r(torch.cat(lite), torch.cat(real), clips), abs=1e-5)
+    assert value(report, "yaw_r") == pytest.approx(correlation(torch.cat(pairs).numpy()), abs=1e-5)
 
 
 def test_missed_faces_are_counted_not_dropped(data: Path, predicted: Path, tmp_path: Path) -> None:
@@ -242,7 +249,7 @@ def test_the_page_shows_the_worst_first_and_loads_nothing(data: Path, reports: d
     assert "<code>csim</code>" in (tmp_path / "out" / "index.html").read_text()
     with pytest.raises(ConfigError, match="can't be ranked by 'beauty'; choose from csim"):
         evaluate(data, tmp_path / "other", subject=Model("lite"), rank="beauty", cache=cache, stride=1, quiet=True)
-    assert not any((tmp_path / "other").iterdir())
+    assert not (tmp_path / "other").exists()
 
 
 def test_markdown_has_the_papers_columns(reports: dict[str, Path]) -> None:
@@ -262,7 +269,7 @@ def test_a_clip_without_a_face_is_named(data: Path, tmp_path: Path, clip_writer)
     for subject in (CopySource(), Model("lite")):
         with pytest.raises(FaceError, match=r"No face found in .*noise.mp4"):
             evaluate(tmp_path, tmp_path / "out", subject=subject, split="train", stride=1, quiet=True)
-    assert not any((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_figures_of_other_measurements_are_appended(reports: dict[str, Path], tmp_path: Path) -> None:

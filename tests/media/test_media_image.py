@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageOps
 
 from mmfa.errors import MediaError
 from mmfa.media import image as image_module
-from mmfa.media.image import contact_sheet, read_image, to_tensor, to_uint8, write_image
+from mmfa.media.image import contact_sheet, read_image, read_photo, to_tensor, to_uint8, write_image
 
 
 @pytest.fixture
@@ -143,6 +143,49 @@ def test_100_megapixels_in_bounded_memory(tmp_path):
         side, level, kibibytes = map(int, line.split())
         assert side == 4000 and level == 77
         assert kibibytes / 1024 < megabytes
+
+
+def test_postscript_named_as_a_photo_starts_no_ghostscript(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments, **options: started.append(arguments))
+    (tmp_path / "a.jpg").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 200 200\n%%EndComments\n(photo) show\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(MediaError, match="a.jpg is not a picture that can be read"):
+        read_image(tmp_path / "a.jpg")
+    assert not started
+
+
+@pytest.mark.parametrize("kind", ["PCX", "TGA", "ICO", "SGI", "DDS", "IM", "MSP", "XBM"])
+def test_formats_that_nobody_photographs_in_are_not_tried(tmp_path, picture, kind):
+    small = Image.fromarray(picture).convert("1" if kind in ("MSP", "XBM") else "RGB")
+    small.save(tmp_path / "a.png", format=kind)
+    with pytest.raises(MediaError, match="a.png is not a picture"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"])
+def test_the_formats_that_are_read(tmp_path, kind):
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow has no {kind}")
+    Image.new("RGB", (40, 30), (200, 100, 50)).save(tmp_path / "a", format=kind)
+    photo = read_photo(tmp_path / "a")
+    assert photo.full_size == photo.size == (40, 30) and not photo.reduced
+    assert np.abs(photo.image.astype(int) - (200, 100, 50)).max() <= 12
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_tells_its_full_size_upright(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (1200, 300), (90, 90, 90)).save(tmp_path / f"a.{suffix}", exif=exif)
+    photo = read_photo(tmp_path / f"a.{suffix}", max_pixels=40_000)
+    assert photo.full_size == ((300, 1200) if orientation == 6 else (1200, 300))
+    assert photo.reduced and photo.size in ((400, 100), (100, 400))
+    # Upright and of the same shape, also where Pillow turns it while it loads.
+    assert photo.size[0] / photo.size[1] == pytest.approx(photo.full_size[0] / photo.full_size[1], rel=0.02)
 
 
 def _environment() -> dict[str, str]:

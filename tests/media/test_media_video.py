@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from mmfa.errors import MediaError
+from mmfa.media import container as container_module
+from mmfa.media.container import open_input
 from mmfa.media.video import VideoReader, VideoWriter
 
 
@@ -415,3 +417,62 @@ def test_unreadable_sound_is_told_before_any_work(tmp_path):
     ):
         pytest.fail("the block must not run")
     assert os.listdir(tmp_path) == ["bad.mp4"]
+
+
+def test_frames_beyond_4k_are_reduced_while_they_are_decoded(tmp_path):
+    y, x = np.mgrid[0:180, 0:7680]
+    wide = np.stack([x // 32, y, 255 - x // 64], axis=-1).astype(np.uint8)
+    path = make_video(tmp_path / "wide.mp4", [wide, wide])
+    with VideoReader(path) as video:
+        frames = [frame.image for frame in video]
+        assert (video.info.width, video.info.height) == (4096, 96)
+    assert [frame.shape for frame in frames] == [(96, 4096, 3)] * 2
+    expected = np.asarray(Image.fromarray(wide).resize((4096, 96), Image.Resampling.BOX))
+    assert np.abs(frames[0].astype(int) - expected).mean() < 3
+
+
+def test_a_tall_frame_beyond_4k_keeps_its_shape(tmp_path):
+    path = make_video(tmp_path / "tall.mp4", [level_frame(90, height=6144, width=96)])
+    with VideoReader(path) as video:
+        assert next(iter(video)).image.shape == (video.info.height, video.info.width, 3) == (4096, 64, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1920, 64), (64, 1920), (4096, 128), (175, 143)])
+def test_ordinary_frames_are_those_of_libav_bit_for_bit(tmp_path, width, height):
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    with av.open(str(tmp_path / "a.mkv"), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = height, width, "bgr0"
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        output.mux(stream.encode(None))
+    with VideoReader(tmp_path / "a.mkv") as video:
+        np.testing.assert_array_equal(next(iter(video)).image, noise)
+
+
+def test_frames_too_large_for_any_camera_are_refused(video_path, monkeypatch):
+    monkeypatch.setattr(container_module, "_LARGEST_PIXELS", 1000)
+    with pytest.raises(MediaError, match=r"in\.mp4 is too large: 64 x 48 pixels a frame, the limit is"):
+        VideoReader(video_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nin.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile in.mp4\n",
+    ],
+)
+def test_a_list_of_other_files_is_neither_video_nor_sound(tmp_path, video_path, text):
+    path = tmp_path / "list.mp4"
+    path.write_text(text)
+    with pytest.raises(MediaError, match=r"list\.mp4 is not a video"), open_input(path):
+        pass
+    with pytest.raises(MediaError, match=r"list\.mp4 is not a video"):
+        VideoReader(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp"])
+def test_a_picture_is_no_video(tmp_path, suffix):
+    Image.new("RGB", (64, 48)).save(tmp_path / f"a.{suffix}")
+    with pytest.raises(MediaError, match="is not a video"):
+        VideoReader(tmp_path / f"a.{suffix}")

@@ -55,3 +55,47 @@ def test_largest_first(detector: FaceDetector, astronaut: np.ndarray) -> None:
 def test_wrong_array_is_refused(detector: FaceDetector) -> None:
     with pytest.raises(ValueError, match="uint8"):
         detector.detect(np.zeros((8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_small_faces_in_a_panorama(detector: FaceDetector, astronaut: np.ndarray, upright: bool) -> None:
+    frame = np.full((500, 6000, 3), (100, 120, 140), np.uint8)
+    frame[60:460, 5000:5400] = _face(astronaut, 400)
+    frame[200:440, 700:940] = _face(astronaut, 240)
+    wanted = [torch.tensor([5124.0, 183.0, 5273.0, 332.0]), torch.tensor([774.0, 274.0, 864.0, 363.0])]
+    if not upright:  # a tower: the faces below one another
+        parts = [np.full((2300, 500, 3), 100, np.uint8) for _ in range(2)]
+        parts[0][500:900, 60:460], parts[1][700:940, 200:440] = _face(astronaut, 400), _face(astronaut, 240)
+        frame = np.concatenate(parts)
+        wanted = [torch.tensor([184.0, 623.0, 333.0, 772.0]), torch.tensor([274.0, 3074.0, 363.0, 3163.0])]
+    found = detector.detect(frame, at_least=2)
+    assert [_overlap(one.box, box) > 0.5 for one, box in zip(found, wanted, strict=True)] == [True, True]
+
+
+def test_many_faces_in_a_row_are_all_found_at_once(detector: FaceDetector, astronaut: np.ndarray) -> None:
+    frame = np.full((360, 1500, 3), 100, np.uint8)
+    for number, side in enumerate((300, 280, 260, 240, 220)):
+        frame[20 : 20 + side, number * 300 : number * 300 + side] = _face(astronaut, side)
+    assert len(detector.detect(frame)) == 5
+
+
+def test_an_ordinary_photo_is_looked_at_once(
+    detector: FaceDetector, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    search = FaceDetector._candidates
+    monkeypatch.setattr(FaceDetector, "_candidates", lambda self, p, w, t: seen.append((w, t)) or search(self, p, w, t))
+    detector.detect(astronaut)
+    assert seen == [([(256.0, 256.0, 512.0)], 0.5)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16_000), (300, 4000), (200, 601)])
+def test_nothing_found_in_an_elongated_picture_of_noise(
+    detector: FaceDetector, monkeypatch: pytest.MonkeyPatch, height: int, width: int
+) -> None:
+    seen: list[int] = []
+    search = FaceDetector._candidates
+    monkeypatch.setattr(FaceDetector, "_candidates", lambda self, p, w, t: seen.append(len(w)) or search(self, p, w, t))
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert detector.detect(noise) == []
+    assert max(seen, default=0) <= 160

@@ -23,7 +23,7 @@ def _roi(reference: dict) -> torch.Tensor:
 
 
 def test_matches_mediapipe_at_the_same_region(landmarker: FaceLandmarker, picture: torch.Tensor, reference: dict) -> None:
-    result = landmarker.landmarks(picture, _roi(reference))
+    result = landmarker(picture, _roi(reference))
     ours, theirs = to_pixels(result.points[0], 512, 512), torch.tensor(reference["second"])
     eyes = (theirs[33] - theirs[263])[:2].norm()
     deviation = (ours - theirs)[:, :2].norm(dim=-1) / eyes
@@ -49,7 +49,7 @@ def test_photograph_end_to_end(
 
 def test_gradient_reaches_the_image(landmarker: FaceLandmarker, picture: torch.Tensor, reference: dict) -> None:
     images = picture.clone().requires_grad_()
-    landmarker.landmarks(images, _roi(reference)).points.square().mean().backward()
+    landmarker(images, _roi(reference)).points.square().mean().backward()
     assert images.grad is not None and images.grad.isfinite().all() and images.grad.abs().sum() > 0
 
 
@@ -57,9 +57,9 @@ def test_batch_is_singles(landmarker: FaceLandmarker, picture: torch.Tensor, ref
     images = torch.cat([picture, picture.flip(3)])
     roi = _roi(reference).repeat(2, 1)
     roi[1, 0], roi[1, 3] = 512 - roi[1, 0], -roi[1, 3]
-    both = landmarker.landmarks(images, roi)
+    both = landmarker(images, roi)
     for index in range(2):
-        one = landmarker.landmarks(images[index : index + 1], roi[index : index + 1])
+        one = landmarker(images[index : index + 1], roi[index : index + 1])
         torch.testing.assert_close(both.points[index : index + 1], one.points, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(both.score[index : index + 1], one.score, atol=1e-5, rtol=1e-4)
 
@@ -68,7 +68,7 @@ def test_no_face_no_score(landmarker: FaceLandmarker) -> None:
     noise = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0))
     images = torch.cat([noise, torch.full_like(noise, 0.5)])
     roi = torch.tensor([96.0, 96.0, 192.0, 0.0]).repeat(2, 1)
-    assert (landmarker.landmarks(images, roi).score < 0.1).all()
+    assert (landmarker(images, roi).score < 0.1).all()
 
 
 def test_coordinates_round_trip() -> None:

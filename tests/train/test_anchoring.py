@@ -1,6 +1,7 @@
 """Stage 0: x_c tells people apart and stays put, expressions change hands without the shape, the eyes keep their distance."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from mmfa.nets.sizes import tiny
 from mmfa.priors.groups import mouth_opening
 from mmfa.priors.pose import head_pose, normalise, template
 from mmfa.train.anchoring import EYE_CORNERS, Draw, Shapes, anchor, anchor_losses, fit_identity
-from mmfa.train.data import face_of
+from mmfa.train.data import Clip, face_of
 
 PEOPLE, FRAMES, STEPS = 12, 24, 200
 
@@ -41,7 +42,7 @@ def dataset(people: int = PEOPLE, *, seed: int = 0) -> SimpleNamespace:
     found = {}
     for number, points in enumerate(landmarks(people, seed=seed)):
         mesh = normalise(points, head_pose(points))
-        found[str(number)] = [SimpleNamespace(landmarks=points, mesh=mesh)]
+        found[str(number)] = [Clip(Path(), str(number), len(points), (points, mesh))]
     return SimpleNamespace(people=found)
 
 
@@ -157,10 +158,9 @@ def test_a_mean_open_mouth_is_no_shape() -> None:
     data = dataset()
     openness = torch.linspace(0, 1, PEOPLE)  # who is filmed with an open mouth
     for wide, clips in zip(openness, data.people.values(), strict=True):
-        clip = clips[0]
-        order = mouth_opening(clip.landmarks).argsort()
-        kept = order[round(float(wide) * 12) :][:12]
-        clip.landmarks, clip.mesh = clip.landmarks[kept], clip.mesh[kept]
+        order = mouth_opening(clips[0].landmarks).argsort()
+        kept = order[round(float(wide) * 12) :][:12].tolist()
+        clips[0] = replace(clips[0], length=12, held=(clips[0].points(kept), clips[0].meshes(kept)))
     means = torch.stack([clips[0].mesh.mean(0) for clips in data.people.values()])
     spread = [float((shapes[:, 14, 1] - shapes[:, 13, 1]).std()) for shapes in (means, Shapes.of(data).neutral)]
     assert spread[1] < 0.4 * spread[0], spread

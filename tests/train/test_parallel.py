@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from mmfa.errors import ConfigError
 from mmfa.train.checkpoints import lean, newest_first, read, write
 from mmfa.train.config import TrainConfig
+from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
 
 # A face mesh whose last digit depends on the batch's size can turn one ReLU of the expression encoder on or off: 0.02 of
@@ -29,6 +30,7 @@ import sys
 from pathlib import Path
 from safetensors.torch import save_file
 from mmfa.train.config import TrainConfig
+from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
 
 trainer = Trainer(TrainConfig.load(sys.argv[1]), quiet=True)
@@ -118,15 +120,47 @@ def test_a_batch_that_does_not_divide_is_refused(config: TrainConfig) -> None:
 
 
 def test_accumulated_gradients_are_the_mean_over_the_parts(config: TrainConfig, tmp_path: Path) -> None:
-    """With `freeze_norms`, where no batch norm sees the batch, accumulating is exact."""
-    frozen = replace(config, batch=4, freeze_norms=True)
-    seen = []
+    """With `freeze_norms`, where no batch norm sees the batch, accumulating is exact; the discriminator's, too."""
+    frozen = replace(config, batch=4, freeze_norms=True, loss_gan=0.5, loss_matching=2.0, window=1.0)
+    seen, logged = [], []
     for accumulate in (1, 4):
         trainer = Trainer(replace(frozen, accumulate=accumulate, output=str(tmp_path / str(accumulate))), quiet=True)
-        trainer._train_step(next(iter(trainer._batches(1))))
-        seen.append({name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None})
-    found = differences(*seen).values()
-    assert median(found) < 1e-3 and max(found) < ONE_FLIP
+        logged.append(trainer._train_step(next(iter(trainer._batches(1)))))
+        named = [*trainer.model.named_parameters(), *trainer.discriminator.named_parameters(prefix="judge")]
+        seen.append({name: p.grad.clone() for name, p in named if p.grad is not None})
+    found = differences(*seen)
+    assert "judge" in found and median(found.values()) < 1e-3 and max(found.values()) < ONE_FLIP
+    for name, value in logged[0].items():
+        torch.testing.assert_close(logged[1][name], value, rtol=2e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_that_accumulate_have_the_gradients_of_one_with_the_whole_batch(whole: TrainConfig, tmp_path: Path) -> None:
+    """As `paper-256` does; with `freeze_norms`, since batch norms see what is in memory at once."""
+    smooth = replace(whole, loss_landmark=0.0, loss_perceptual=0.0, freeze_norms=True)
+    one = gradients(smooth, tmp_path / "one", processes=1)
+    two = gradients(replace(smooth, accumulate=2), tmp_path / "two", processes=2)
+    found = differences(one, two)
+    assert "judge" in found and median(found.values()) < 1e-3 and max(found.values()) < ONE_FLIP
+
+
+def test_accumulating_and_resuming_equals_never_stopping(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, batch=4, accumulate=2, steps=4, loss_gan=0.5, window=1.0)
+    whole = Trainer(replace(config, output=str(tmp_path / "whole")), quiet=True)
+    whole.run()
+    Trainer(config, quiet=True).run(until=2)
+    resumed = Trainer(config, quiet=True)
+    resumed.run()
+    assert whole.step == resumed.step == 4
+    for name in ("model", "ema", "discriminator"):
+        ours, theirs = getattr(whole, name).state_dict(), getattr(resumed, name).state_dict()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+def test_the_papers_config_has_few_pairs_in_memory_at_once() -> None:
+    """2.44 GB a pair and 3 GB of weights, gradients, moments and EMA: eight pairs leave no room on 24 GB."""
+    config = TrainConfig.load(config_path("paper-256"))
+    assert config.batch == 32 and config.batch // (4 * config.accumulate) <= 4
 
 
 @pytest.mark.slow

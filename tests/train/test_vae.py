@@ -1,7 +1,6 @@
 """Training of the expression VAE: losses, posterior collapse and its cure, named directions, a run from files."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
 from mmfa.train.calibration import calibrate, keypoint_effects, mixed, people_of, picture_effects
 from mmfa.train.config import TrainConfig
 from mmfa.train.directions import fit_directions, weighted_quantile, within_person
+from mmfa.train.shipped import config_path
 from mmfa.train.vae import (
     VAEConfig,
     adversarial_loss,
@@ -24,7 +24,7 @@ from mmfa.train.vae import (
 )
 from mmfa.weights import build, from_pretrained, save_pretrained
 
-SYNTHETIC = VAEConfig(data="", output="", cache="", code=6, steps=400, batch=64)
+SYNTHETIC = VAEConfig(data="data", output="output", cache="", code=6, steps=400, batch=64)
 
 
 def synthetic() -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,7 +155,7 @@ def test_what_a_direction_moves_both_ways_alike_is_taken_out_of_both_ways(monkey
 def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
     """Two renderings of the shipped model: a smile is seen as a smile, and half a step is less of it."""
     model = from_pretrained("lite")
-    run = VAEConfig(data=config.data, output="", cache=config.cache, fps=8)
+    run = VAEConfig(data=config.data, output="output", cache=config.cache, fps=8)
     clips = tracked_clips(model, run, split="train", quiet=True)
     smile = ExpressionSpace.load("lite", model=model).offset({"smile": 1.0})
     steps = torch.cat([smile, smile / 2, torch.zeros_like(smile)])
@@ -173,7 +173,7 @@ def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
 
 def test_a_model_whose_pictures_show_no_face_is_refused(config: TrainConfig) -> None:
     model = build("tiny").eval()
-    run = VAEConfig(data=config.data, output="", cache=config.cache, fps=8)
+    run = VAEConfig(data=config.data, output="output", cache=config.cache, fps=8)
     clips = tracked_clips(model, run, split="train", quiet=True)
     with pytest.raises(ConfigError, match="pictures: 0"):
         calibrate(model, torch.zeros(len(NAMES), 64), clips, count=2, quiet=True)
@@ -183,7 +183,7 @@ def test_a_model_whose_pictures_show_no_face_is_refused(config: TrainConfig) -> 
 
 
 def test_the_shipped_config_loads() -> None:
-    config = VAEConfig.load(Path(__file__).parents[2] / "configs" / "vae-lite.yaml")
+    config = VAEConfig.load(config_path("lite", vae=True))
     assert config == replace(VAEConfig(data=config.data, output=config.output, cache=config.cache))
 
 
@@ -211,15 +211,18 @@ def test_a_run_writes_what_loads_and_knows_its_model(config: TrainConfig, tmp_pa
         data=config.data, output=folder, cache=config.cache, model=folder, fps=8, code=4, steps=15, batch=16, pictures=3
     )
     found = train_vae(run, quiet=True)
-    assert found.reconstruction_error > 0
     space = ExpressionSpace.load(folder)
     assert space.directions.shape == (2, len(NAMES), 64) and space.vae.params.code == 4
     data = expression_data(lite, run, split="train", quiet=True)
     assert len(data.feature) == 32 and data.weight.sum() == pytest.approx(1)
     assert data.weight[data.person == 0].sum() == pytest.approx(0.5)
+    again = measure(space.vae, data.feature, data.weight)
+    assert again.active_units == found.active_units
+    for name in ("kl", "reconstruction_error", "sample_variance"):
+        assert getattr(again, name) == pytest.approx(getattr(found, name), rel=0.01), "what was measured is what was written"
 
 
 def test_pixel_fed_models_are_refused(config: TrainConfig) -> None:
-    run = VAEConfig(data=config.data, output="", cache=config.cache)
+    run = VAEConfig(data=config.data, output="output", cache=config.cache)
     with pytest.raises(ConfigError, match="pixels"):
         expression_data(build("tiny-paper"), run, split="train")

@@ -6,16 +6,41 @@ import argparse
 from pathlib import Path
 
 from ..errors import MediaError
-from .common import add_common, add_model, index, say, say_which_face
+from .common import (
+    PHOTO,
+    SMALLEST_PICTURE,
+    VIDEOS,
+    Files,
+    add_command,
+    add_common,
+    add_model,
+    add_no_clobber,
+    add_output,
+    index,
+    model_files,
+    say,
+    say_driver,
+    say_reduced,
+    say_which_face,
+)
 from .edit import add_quality, amplitude_of, range_warnings
+from .process import tell
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register ``animate``, ``motion`` and ``demo``."""
-    animate = commands.add_parser("animate", help="a photo and a driving video in, a video out")
-    animate.add_argument("source", type=Path, metavar="SOURCE", help="portrait photo")
+    animate = add_command(
+        commands,
+        "animate",
+        "a photo and a driving video in, a video out",
+        examples="""
+            me.jpg talk.mp4 -o out.mp4
+            me.jpg talk.safetensors -o out.mp4 --mode rotation=absolute,expression=relative --smooth 0.8
+        """,
+    )
+    animate.add_argument("source", type=Path, metavar="SOURCE", help=PHOTO)
     animate.add_argument("driving", type=Path, metavar="DRIVING", help="driving video, or a motion file (.safetensors)")
-    animate.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
+    add_output(animate, "OUT.mp4", f"the video: {VIDEOS}, with the sound of the driving video")
     animate.add_argument(
         "--mode", default="relative", metavar="MODE", help="relative (default), absolute, or rotation=absolute,... by attribute"
     )
@@ -26,23 +51,39 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_quality(animate)
     add_model(animate)
     add_common(animate)
-    animate.set_defaults(run=_animate)
+    animate.set_defaults(run=_animate, files=lambda o: Files([o.source, o.driving, *model_files(o.model)], [o.output]))
 
-    motion = commands.add_parser("motion", help="extract the motion of a video into a file")
-    motion.add_argument("video", type=Path, metavar="VIDEO")
-    motion.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.safetensors")
+    motion = add_command(
+        commands,
+        "motion",
+        "extract the motion of a video into a file",
+        examples="""
+            talk.mp4 -o talk.safetensors
+        """,
+    )
+    motion.add_argument("video", type=Path, metavar="VIDEO", help="a video file: MP4, MOV, MKV, WebM, AVI, GIF or another")
+    add_output(motion, "FILE.safetensors", "the motion file: .safetensors")
     motion.add_argument("--no-crop", action="store_true", help="the video already is a face crop")
     add_model(motion)
     add_common(motion)
-    motion.set_defaults(run=_motion)
+    motion.set_defaults(run=_motion, files=lambda o: Files([o.video, *model_files(o.model)], [o.output]))
 
-    demo = commands.add_parser("demo", help="animate the packaged portrait by the packaged video")
+    demo = add_command(
+        commands,
+        "demo",
+        "animate the packaged portrait by the packaged video",
+        examples="""
+            -o demo
+            --source me.jpg --driving talk.mp4
+        """,
+    )
     demo.add_argument("-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="default: demo")
-    demo.add_argument("--source", type=Path, help="your photo instead")
-    demo.add_argument("--driving", type=Path, help="your video instead")
+    add_no_clobber(demo)
+    demo.add_argument("--source", type=Path, metavar="SOURCE", help=f"your photo instead: {PHOTO}")
+    demo.add_argument("--driving", type=Path, metavar="DRIVING", help="your video, or motion file (.safetensors), instead")
     add_model(demo)
     add_common(demo)
-    demo.set_defaults(run=_demo, mode="relative", anchor="auto", no_crop=False, smooth=0.5, lips=1.0, eyes=1.0)
+    demo.set_defaults(run=_demo, files=_demo_files, mode="relative", anchor="auto", no_crop=False, smooth=0.5, lips=1.0, eyes=1.0)
 
 
 def _anchor(text: str) -> int | str:
@@ -67,7 +108,8 @@ def _run_animation(options: argparse.Namespace, source: Path, driving: Path, out
         amplitude = amplitude_of(options)
     animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
     photo = animator.set_source(source, face=options.face, crop=not options.no_crop)
-    say_which_face(options, source, photo)
+    say_which_face(options, source, photo.faces)
+    say_reduced(options, source, photo)
     report = animator.animate(
         driving,
         output,
@@ -77,8 +119,7 @@ def _run_animation(options: argparse.Namespace, source: Path, driving: Path, out
         smoothing=options.smooth,
         amplitude=amplitude,
     )
-    if report.held:
-        say(options, f"{report.held} of {report.frames} driving frames showed no face: the last motion was held there.")
+    say_driver(options, driving, report.driving_faces, held=report.held)
     say(options, f"{report.output}: {report.frames} frames at {report.fps:g} fps.")
 
 
@@ -88,7 +129,7 @@ def _check_video_output(output: Path) -> None:
     from ..media.video import VideoWriter
 
     VideoWriter(output, fps=25, size=(64, 64))
-    check_output(output)
+    check_output(output, least=SMALLEST_PICTURE)
 
 
 def _motion(options: argparse.Namespace) -> None:
@@ -102,13 +143,13 @@ def _motion(options: argparse.Namespace) -> None:
     animator = Animator.from_pretrained(options.model, device=options.device, quiet=options.quiet)
     tracked = animator.motion_of(options.video, face=options.face, crop=not options.no_crop)
     tracked.motion.save(options.output)
-    if tracked.held:
-        say(options, f"{tracked.held} frames showed no face: the last motion was held there.")
+    say_which_face(options, options.video, tracked.faces)
+    say_driver(options, options.video, 1, held=tracked.held)
     say(options, f"{options.output}: {len(tracked.motion)} frames.")
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from ..demo import DRIVING, SOURCE, packaged, write_sheet
+    from ..demo import DRIVING, SOURCE, next_step, packaged, write_sheet
     from ..media.files import check_input
 
     source = options.source or packaged(*SOURCE)
@@ -119,7 +160,16 @@ def _demo(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"The folder {options.output} cannot be made: {error.strerror}.") from error
-    output, sheet = options.output / "demo.mp4", options.output / "demo.png"
+    output, sheet = _demo_outputs(options)
     _run_animation(options, source, driving, output)
     write_sheet(source, driving, output, sheet)
-    print(f"video: {output}\nsheet: {sheet}")
+    tell(f"video: {output}\nsheet: {sheet}\n{next_step()}")
+
+
+def _demo_outputs(options: argparse.Namespace) -> tuple[Path, Path]:
+    return options.output / "demo.mp4", options.output / "demo.png"
+
+
+def _demo_files(options: argparse.Namespace) -> Files:
+    reads = [path for path in (options.source, options.driving) if path is not None]
+    return Files([*reads, *model_files(options.model)], _demo_outputs(options))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-import sys
 import warnings
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MediaError
+from .process import complain
 
 if TYPE_CHECKING:
     from ..animate import Animator, SourcePhoto
@@ -22,7 +22,108 @@ if TYPE_CHECKING:
 _CODE = "code:"
 _LARGEST_CODE = 10.0
 """Codes are drawn from N(0, I): beyond this one is a mistake."""
+SMALLEST_PICTURE = 16_000
+"""Bytes on the disk: with less there is no use in drawing one, and none in a video."""
 DIRECTIONS = "jaw_open, smile, blink_left, blink_right, brow_raise, gaze_x, gaze_y"
+
+PHOTO = "portrait photo: JPEG, PNG, WebP or another picture"
+DRIVER = "photo, video, or motion file (.safetensors)"
+MOMENT = "VIDEO@SECONDS is one frame of a video, such as talk.mp4@2.4"
+PICTURES, VIDEOS = ".png, .jpg, .webp, .bmp or .tif", ".mp4, .mov or .mkv"
+"""What the help texts call the suffixes that can be written."""
+
+
+# -- files --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a command reads and what it writes, as far as its options tell; files that aren't there don't matter.
+
+    continues: goes on with what an earlier run left, so that its own files are no news to the user.
+    """
+
+    reads: Sequence[Path]
+    writes: Sequence[Path]
+    continues: bool = False
+
+
+@contextlib.contextmanager
+def guarded(options: argparse.Namespace) -> Iterator[None]:
+    """Stand around a command, so that it overwrites no input, and no older output without a word; see `replacing`.
+
+    A command that writes files says which by ``set_defaults(files=...)``, a function from its options to `Files`.
+    """
+    from ..media.files import replacing
+
+    if not hasattr(options, "files"):
+        yield
+        return
+    files: Files = options.files(options)
+    tell = (lambda text: None) if files.continues else (lambda text: say(options, text))
+    with replacing(files.writes, inputs=files.reads, clobber=not options.no_clobber, tell=tell):
+        yield
+
+
+def model_files(name: str | Path) -> list[Path]:
+    """What the model `name` is read from, and the networks that find a face: as far as they are there."""
+    from importlib.resources import files
+
+    from ..weights import folder_of
+
+    own = Path(str(files("mmfa") / "priors" / "weights"))
+    return [path for folder in (folder_of(name), own) if folder.is_dir() for path in sorted(folder.iterdir())]
+
+
+def named_files(*words: str | Path | None) -> list[Path]:
+    """The files that words of a command line name, with or without ``@SECONDS``."""
+    found = []
+    for word in words:
+        if word is not None:
+            path, at, _ = str(word).rpartition("@")
+            found += [Path(word), *([Path(path)] if at and path else [])]
+    return found
+
+
+def data_files(data: str | Path) -> list[Path]:
+    """The index of a data set."""
+    from ..dataset.index import INDEX
+
+    return [Path(data) / INDEX]
+
+
+def filled(folder: Path) -> list[Path]:
+    """`folder`, if there is anything in it."""
+    with contextlib.suppress(OSError):
+        if next(folder.iterdir(), None) is not None:
+            return [folder]
+    return []
+
+
+# -- options ------------------------------------------------------------------------------------------------------------
+
+
+def add_command(commands: argparse._SubParsersAction, name: str, text: str, *, examples: str) -> argparse.ArgumentParser:
+    """The parser of a command: `text` in the list of commands and above its own help, `examples`, a line each, below it."""
+    lines = "\n".join(f"  mmfa {name} {line.strip()}" for line in examples.strip().splitlines())
+    return commands.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, metavar: str, text: str, **rest: Any) -> None:
+    """``-o`` and ``--no-clobber``."""
+    parser.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, **{"required": True, **rest})
+    add_no_clobber(parser)
+
+
+def add_no_clobber(parser: argparse.ArgumentParser) -> None:
+    """``--no-clobber``."""
+    parser.add_argument("--no-clobber", action="store_true", help="refuse to replace an older output, before the work")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -47,14 +148,29 @@ def index(text: str) -> int:
 
 def say(options: argparse.Namespace, text: str) -> None:
     """A line for the person at the terminal, unless ``--quiet``."""
-    if not options.quiet:
-        print(text, file=sys.stderr)
+    if not getattr(options, "quiet", False):
+        complain(text)
 
 
-def say_which_face(options: argparse.Namespace, path: Path, photo: SourcePhoto) -> None:
-    """Name the choice when a photo shows several faces."""
-    if photo.faces > 1:
-        say(options, f"{path} shows {photo.faces} faces; took number {options.face} by size (choose with --face).")
+def say_which_face(options: argparse.Namespace, path: str | Path, faces: int) -> None:
+    """Name the choice when a photo, or the beginning of a driver, shows several faces."""
+    if faces > 1:
+        say(options, f"{path} shows {faces} faces; took number {options.face} by size (choose with --face).")
+
+
+def say_driver(options: argparse.Namespace, path: str | Path, faces: int, *, held: int = 0) -> None:
+    """The same of a driver, whose face is always the largest, and how many of its frames showed none."""
+    if faces > 1:
+        say(options, f"{path} shows {faces} faces where it begins; the motion is the largest one's (--face is the photo's).")
+    if held:
+        say(options, f"{path}: {held} frames showed no face: the last motion was held there.")
+
+
+def say_reduced(options: argparse.Namespace, path: Path, photo: SourcePhoto) -> None:
+    """Say that a photo was made smaller, and so will be the output."""
+    height, width = photo.image.shape[:2]
+    if photo.full_size != (width, height):
+        say(options, f"{path} has {photo.full_size[0]} x {photo.full_size[1]} pixels; it was reduced to {width} x {height}.")
 
 
 def add_set(parser: argparse.ArgumentParser, text: str) -> None:
@@ -90,7 +206,7 @@ def range_warnings() -> Iterator[None]:
         warnings.simplefilter("always", RangeWarning)
         yield
     for text in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f"mmfa: {text}", file=sys.stderr)
+        complain(f"mmfa: {text}")
 
 
 def is_video(output: Path) -> bool:
@@ -107,13 +223,14 @@ def check_picture_or_video(output: Path) -> None:
 
     if not is_video(output) and output.suffix.lower() not in IMAGE_SUFFIXES:
         raise MediaError(f"{output} has an unknown suffix; use .png or .jpg for a picture, .mp4 for a video.")
-    check_output(output)
+    check_output(output, least=SMALLEST_PICTURE)
 
 
 def set_source(animator: Animator, path: Path, options: argparse.Namespace) -> Motion:
     """Make `path` the animator's source, as the options say; its own motion."""
     photo = animator.set_source(path, face=options.face, crop=not options.no_crop)
-    say_which_face(options, path, photo)
+    say_which_face(options, path, photo.faces)
+    say_reduced(options, path, photo)
     return photo.face.motion.to("cpu")
 
 
@@ -123,11 +240,13 @@ def single_motion(animator: Animator, text: str, options: argparse.Namespace, *,
         return _of_code(animator, text, options)
     path, at, moment = text.rpartition("@")
     if at and not Path(text).exists():
-        return animator.motion_at(path, seconds(moment, option=option), crop=not options.no_crop)
-    motion = animator.motion_from(text, crop=not options.no_crop).motion
-    if len(motion) != 1:
-        raise ConfigError(f"{text} has {len(motion)} frames; say which one, as {text}@SECONDS.")
-    return motion
+        tracked = animator.tracked_at(path, seconds(moment, option=option), crop=not options.no_crop)
+    else:
+        tracked = animator.motion_from(text, crop=not options.no_crop)
+    if len(tracked.motion) != 1:
+        raise ConfigError(f"{text} has {len(tracked.motion)} frames; say which one, as {text}@SECONDS.")
+    say_driver(options, text, tracked.faces)
+    return tracked.motion
 
 
 def _of_code(animator: Animator, text: str, options: argparse.Namespace) -> Motion:

@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MediaError
 from .common import (
+    DRIVER,
+    MOMENT,
+    PHOTO,
+    PICTURES,
+    VIDEOS,
+    Files,
+    add_command,
     add_common,
     add_model,
+    add_output,
     add_set,
     check_picture_or_video,
     is_video,
+    model_files,
+    named_files,
     range_warnings,
     say,
+    say_driver,
     seconds,
     set_source,
     set_values,
@@ -43,17 +54,26 @@ _SLIDERS = {
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register ``edit`` and ``canonical``."""
-    edit = commands.add_parser("edit", help="move head and expression of a photo by hand or by a driver, each alone")
-    edit.add_argument("source", type=Path, metavar="SOURCE", help="portrait photo")
-    edit.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a picture, or a video for a clip")
-    edit.add_argument("--from", dest="driving", type=Path, metavar="DRIVING", help="photo, video or motion file to take from")
+    edit = add_command(
+        commands,
+        "edit",
+        "move head and expression of a photo by hand or by a driver, each alone",
+        examples="""
+            me.jpg -o out.png --yaw 15 --set smile=0.8
+            me.jpg -o out.mp4 --from talk.mp4 --take expression --intensity 1.2
+            me.jpg -o out.png --expression talk.mp4@2.4
+        """,
+    )
+    edit.add_argument("source", type=Path, metavar="SOURCE", help=PHOTO)
+    add_output(edit, "OUT", f"a picture ({PICTURES}), or for a clip a video ({VIDEOS})")
+    edit.add_argument("--from", dest="driving", type=Path, metavar="DRIVING", help=f"what to take from: a {DRIVER}")
     edit.add_argument("--take", metavar="WORDS", help="of rotation,scale,translation,expression; default: all four")
     for name, text in _SLIDERS.items():
         edit.add_argument(f"--{name}", type=float, metavar="F", help=text)
     edit.add_argument(
         "--expression",
         metavar="neutral|FILE|VIDEO@SECONDS|code:NUMBERS",
-        help="neutral, or that of a photo, a motion file, a video's frame, or a code of the expression VAE",
+        help=f"neutral, or that of a photo, a motion file, or a code of the expression VAE; {MOMENT}",
     )
     add_set(edit, "move the expression along a named direction")
     edit.add_argument("--at", metavar="START:END", help="seconds in which the values hold, eased at both ends; default: all")
@@ -63,15 +83,22 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_quality(edit)
     add_model(edit)
     add_common(edit)
-    edit.set_defaults(run=_edit)
+    edit.set_defaults(run=_edit, files=_edit_files)
 
-    canonical = commands.add_parser("canonical", help="photos above their canonical faces: frontal, centred, neutral")
-    canonical.add_argument("sources", type=Path, nargs="+", metavar="SOURCE", help="portrait photo")
-    canonical.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.png")
+    canonical = add_command(
+        commands,
+        "canonical",
+        "photos above their canonical faces: frontal, centred, neutral",
+        examples="""
+            me.jpg you.jpg -o canonical.png
+        """,
+    )
+    canonical.add_argument("sources", type=Path, nargs="+", metavar="SOURCE", help=PHOTO)
+    add_output(canonical, "OUT.png", f"the sheet: {PICTURES}")
     canonical.add_argument("--no-crop", action="store_true", help="the pictures already are face crops")
     add_model(canonical)
     add_common(canonical)
-    canonical.set_defaults(run=_canonical)
+    canonical.set_defaults(run=_canonical, files=lambda o: Files([*o.sources, *model_files(o.model)], [o.output]))
 
 
 def add_quality(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +114,11 @@ def amplitude_of(options: argparse.Namespace) -> Amplitude | None:
 
     amplitude = Amplitude(lips=options.lips, eyes=options.eyes).limited(unclipped=getattr(options, "unclipped", False))
     return None if amplitude == Amplitude() else amplitude
+
+
+def _edit_files(options: argparse.Namespace) -> Files:
+    reads = named_files(options.source, options.driving, options.expression)
+    return Files([*reads, *model_files(options.model)], [options.output])
 
 
 def _edit(options: argparse.Namespace) -> None:
@@ -166,7 +198,20 @@ def _check_edit(options: argparse.Namespace) -> bool:
     if not options.turntable and is_clip != is_video(options.output):
         kind = "a video: name one, such as OUT.mp4" if is_clip else "a picture: name one, such as OUT.png"
         raise MediaError(f"{options.output}: what comes out is {kind}.")
+    if not _changes(options):
+        raise ConfigError(
+            "Nothing to change: name a driver with --from, or set --yaw, --pitch, --roll, --scale, --tx, --ty, --intensity, "
+            "--expression, --set, --lips or --eyes, or ask for a --turntable."
+        )
     return is_clip
+
+
+def _changes(options: argparse.Namespace) -> bool:
+    """Whether anything is asked for that makes the picture another than the photo."""
+    given = [options.driving, options.expression, *(getattr(options, name) for name in _SLIDERS)]
+    return bool(
+        options.set or options.turntable or options.lips != 1 or options.eyes != 1 or any(value is not None for value in given)
+    )
 
 
 def _is_clip(path: Path) -> bool:
@@ -193,8 +238,7 @@ def _driving(animator: Animator, options: argparse.Namespace) -> Motion:
     from ..smooth import smooth
 
     tracked = animator.motion_from(options.driving, crop=not options.no_crop)
-    if tracked.held:
-        say(options, f"{tracked.held} driving frames showed no face: the last motion was held there.")
+    say_driver(options, options.driving, tracked.faces, held=tracked.held)
     motion, modes = smooth(tracked.motion, options.smooth), parse_modes(options.mode)
     return animator.relative(motion, mode=modes) if "relative" in modes.values() else motion
 

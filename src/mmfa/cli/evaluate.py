@@ -6,14 +6,23 @@ import argparse
 from pathlib import Path
 
 from ..evaluate.bursts import STRIDE
-from .common import say
+from .common import Files, add_command, add_output, data_files, model_files, say
+from .process import tell
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the commands ``evaluate`` and ``compare``."""
-    evaluate = commands.add_parser("evaluate", help="measure a model, or clips that any model generated, on a data set")
+    evaluate = add_command(
+        commands,
+        "evaluate",
+        "measure a model, or clips that any model generated, on a data set",
+        examples="""
+            data/mine -o reports/lite
+            data/mine -o reports/theirs --predictions FRAMES
+        """,
+    )
     evaluate.add_argument("data", type=Path, metavar="DATA", help="a prepared data set, or a folder of square face clips")
-    evaluate.add_argument("-o", "--output", type=Path, metavar="REPORT_FOLDER", help="where the report goes")
+    add_output(evaluate, "REPORT_FOLDER", "the folder where the report goes", required=False)
     evaluate.add_argument("--list", action="store_true", help="print name, frames and size of the clips to generate, and stop")
     what = evaluate.add_mutually_exclusive_group()
     what.add_argument("--model", default="lite", metavar="NAME|DIR", help="a shipped model or a folder; default: lite")
@@ -22,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--protocol", choices=("same", "cross"), default="same", help="default: same identity")
     evaluate.add_argument("--pairs", type=Path, metavar="FILE.csv", help="columns source,driving; default: drawn by seed")
     evaluate.add_argument("--seed", type=int, default=0, help="of the pairs and of the intervals; default: 0")
-    evaluate.add_argument("--split", default="val", help="default: val")
+    evaluate.add_argument("--split", help="default: val; all of a folder without an index, as --split all takes of any")
     evaluate.add_argument("--stride", type=int, default=STRIDE, metavar="N", help=f"measure every N-th frame; default: {STRIDE}")
     evaluate.add_argument("--leakage", action="store_true", help="also what moves that was not asked to move (models only)")
     evaluate.add_argument(
@@ -32,12 +41,28 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--cache", type=Path, metavar="DIR", help="measures that are kept; default: .cache beside the report")
     evaluate.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default: 1")
     evaluate.add_argument("--quiet", action="store_true", help="no progress bar and no report on the terminal")
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, files=_evaluate_files)
 
-    compare = commands.add_parser("compare", help="reports of mmfa evaluate in one table, if they are comparable")
+    compare = add_command(
+        commands,
+        "compare",
+        "reports of mmfa evaluate in one table, if they are comparable",
+        examples="""
+            reports/lite/report.json reports/theirs/report.json
+            reports/lite/report.json reports/theirs/report.json -o table.md
+        """,
+    )
     compare.add_argument("reports", type=Path, nargs="+", metavar="REPORT.json")
-    compare.add_argument("-o", "--output", type=Path, metavar="TABLE.md", help="default: the terminal")
-    compare.set_defaults(run=_compare)
+    add_output(compare, "TABLE.md", "a text file; default: the terminal", required=False)
+    compare.add_argument("--quiet", action="store_true", help="no word about what was replaced")
+    compare.set_defaults(run=_compare, files=lambda o: Files(o.reports, [] if o.output is None else [o.output]))
+
+
+def _evaluate_files(options: argparse.Namespace) -> Files:
+    from ..evaluate.run import FILES
+
+    reads = [*data_files(options.data), *([options.pairs] if options.pairs else []), *model_files(options.model)]
+    return Files(reads, [options.output / name for name in FILES] if options.output is not None else [])
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -51,7 +76,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     chosen = {"protocol": options.protocol, "split": options.split, "stride": options.stride, "seed": options.seed}
     if options.list:
         for task in tasks_of(options.data, pairs=options.pairs, **chosen | {"stride": 1}):
-            print(task.expected())
+            tell(task.expected())
         return
     if options.output is None:
         raise ConfigError("Where should the report go? Add -o REPORT_FOLDER (or --list to see the clips).")
@@ -74,7 +99,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         **chosen,
     )
     if not options.quiet:
-        print(markdown(outcome.report).partition("\n## Definitions")[0])
+        tell(markdown(outcome.report).partition("\n## Definitions")[0])
     say(options, f"{options.output}: report.json, report.md, clips.csv, index.html.")
 
 
@@ -92,7 +117,7 @@ def _compare(options: argparse.Namespace) -> None:
         names = [str(path) for path in options.reports]
     table = compare(reports, names=names)
     if options.output is None:
-        print(table, end="")
+        tell(table.removesuffix("\n"))
         return
     with atomic_output(options.output) as temporary:
         temporary.write_text(table, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,26 +10,46 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import MmfaError
 from . import animate, edit, evaluate, prepare, train, vae
+from .common import guarded
+from .process import Ended, OutputError, complain, ended_by_signals, flush_output, working_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, 2 for bad input (one sentence on stderr), 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            options.run(options)
-    except (MmfaError, FloatingPointError) as error:
-        print(f"mmfa: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("mmfa: interrupted; no unfinished file was left.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            sys.stdout.close()
-        return 1
+    """Run one command. Returns its exit status.
+
+    0; 1 when nobody reads the output; 2 for bad input, or output that can't be written (one sentence on stderr); 130 for
+    Ctrl-C, 143 for SIGTERM, 129 for SIGHUP. Raises SystemExit for usage and ``--help``, as argparse does.
+    """
+    with working_streams():
+        try:
+            with ended_by_signals():
+                try:
+                    _run(arguments)
+                finally:
+                    flush_output()
+        except (MmfaError, FloatingPointError) as error:
+            complain(f"mmfa: {error}")
+            return 2
+        except KeyboardInterrupt as signal:
+            if isinstance(signal, Ended):
+                complain(f"mmfa: ended by {signal.name}; no unfinished file was left.")
+                return signal.status
+            complain("mmfa: interrupted; no unfinished file was left.")
+            return 130
+        except OutputError as error:
+            if error.unread:
+                return 1
+            complain(f"mmfa: {error}")
+            return 2
     return 0
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with guarded(options):
+            options.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from .common import Files, add_command, add_output, data_files, filled, say
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add the command ``prepare``."""
-    parser = commands.add_parser("prepare", help="make a data set of face clips from a folder of videos and pictures")
+    parser = add_command(
+        commands,
+        "prepare",
+        "make a data set of face clips from a folder of videos and pictures",
+        examples="""
+            VIDEOS -o data/mine
+            VIDEOS -o data/mine --people folder --workers 4
+        """,
+    )
     parser.add_argument("videos", type=Path, metavar="VIDEOS", help="a folder, searched to its depth, or one file")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DATASET", help="continued if it exists")
+    add_output(parser, "DATASET", "the data set's folder, continued if it exists")
     parser.add_argument("--size", type=int, choices=(256, 512), default=256, help="side of the clips; default: 256")
     parser.add_argument("--fps", type=float, default=25.0, help="faster videos are thinned to at most this; default: 25")
     parser.add_argument("--min-face", type=float, metavar="PX", help="smallest face width in the source; default: size / 4")
@@ -27,7 +36,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes; default: 1")
     parser.add_argument("--shards", type=float, metavar="MB", help="also write WebDataset shards of this size")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no report")
-    parser.set_defaults(run=_prepare)
+    parser.set_defaults(run=_prepare, files=_files)
+
+
+def _files(options: argparse.Namespace) -> Files:
+    from ..dataset.prepare import SHEET
+
+    made = [*data_files(options.output), options.output / SHEET]
+    return Files([options.videos], [*filled(options.output), *made], continues=True)
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -47,5 +63,4 @@ def _prepare(options: argparse.Namespace) -> None:
         shards=options.shards,
         quiet=options.quiet,
     )
-    if not options.quiet:
-        print(report, file=sys.stderr)
+    say(options, str(report))

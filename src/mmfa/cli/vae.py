@@ -4,85 +4,143 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from .common import (
+    MOMENT,
+    PHOTO,
+    PICTURES,
+    VIDEOS,
+    Files,
+    add_command,
     add_common,
     add_model,
+    add_output,
     add_set,
     check_picture_or_video,
+    data_files,
     is_video,
+    model_files,
+    named_files,
     say,
     set_source,
     set_values,
     single_motion,
     write_picture,
 )
+from .train import add_config, config_only, trains
 
 if TYPE_CHECKING:
     from ..animate import Animator
     from ..expressions import ExpressionSpace
     from ..motion import Motion
+    from ..train.vae import VAEConfig
 
 _LARGEST_SHEET = 400
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Register ``train-vae``, ``interpolate`` and ``sample``."""
-    train = commands.add_parser("train-vae", help="train the expression VAE of a model as a config file says")
-    train.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    train.add_argument("--quiet", action="store_true", help="no progress bars and no report")
-    train.set_defaults(run=_train_vae)
+    train = add_command(
+        commands,
+        "train-vae",
+        "train the expression VAE of a model as a config says",
+        examples="""
+            --list
+            lite --set data=data/mine
+        """,
+    )
+    add_config(train)
+    train.set_defaults(run=_train_vae, files=_train_vae_files)
 
     way = "neutral, source, a photo, a motion file, VIDEO@SECONDS, or code:NUMBERS"
-    interpolate = commands.add_parser("interpolate", help="from one expression to another, on the way the expressions between")
-    interpolate.add_argument("source", type=Path, metavar="SOURCE", help="portrait photo")
-    interpolate.add_argument("--from", dest="first", required=True, metavar="A", help=way)
-    interpolate.add_argument("--via", action="append", default=[], metavar="C", help="a waypoint between; can be repeated")
-    interpolate.add_argument("--to", dest="last", required=True, metavar="B", help="where to")
+    interpolate = add_command(
+        commands,
+        "interpolate",
+        "from one expression to another, on the way the expressions between",
+        examples="""
+            me.jpg --from neutral --to talk.mp4@2.5 -o grid.png
+            me.jpg --from source --via friend.jpg --to source -o there-and-back.mp4
+        """,
+    )
+    interpolate.add_argument("source", type=Path, metavar="SOURCE", help=PHOTO)
+    interpolate.add_argument("--from", dest="first", required=True, metavar="A", help=f"{way}; {MOMENT}")
+    interpolate.add_argument(
+        "--via", action="append", default=[], metavar="C", help="a waypoint between, like A; can be repeated"
+    )
+    interpolate.add_argument("--to", dest="last", required=True, metavar="B", help="where to, like A")
     interpolate.add_argument("--steps", type=int, metavar="N", help="frames from waypoint to waypoint; default: 6, video 25")
     interpolate.add_argument("--pose", choices=("keep", "A", "B"), default="keep", help="the source's (default), or a waypoint's")
     add_set(interpolate, "move B along a named direction before")
-    _add_output(interpolate, "a sheet, one row from waypoint to waypoint, or a video")
+    add_output(interpolate, "OUT", f"a sheet ({PICTURES}), one row from waypoint to waypoint, or a video ({VIDEOS})")
 
-    sample = commands.add_parser("sample", help="expressions that nobody made, drawn from the expression VAE")
-    sample.add_argument("source", type=Path, metavar="SOURCE", help="portrait photo")
+    sample = add_command(
+        commands,
+        "sample",
+        "expressions that nobody made, drawn from the expression VAE",
+        examples="""
+            me.jpg --n 9 --seed 1 -o faces.png
+            me.jpg --seconds 10 -o alive.mp4
+        """,
+    )
+    sample.add_argument("source", type=Path, metavar="SOURCE", help=PHOTO)
     sample.add_argument("--n", type=int, metavar="N", help="how many, in a picture; default: 9")
     sample.add_argument("--seconds", type=float, metavar="F", help="length of a video, a loop; default: 6")
     sample.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed draws the same; default: 0")
     sample.add_argument("--temperature", type=float, default=1.0, metavar="F", help="below 1 tamer, up to 2; default: 1")
     add_set(sample, "move every expression along a named direction")
-    _add_output(sample, "a sheet, or a video that wanders from expression to expression")
+    add_output(sample, "OUT", f"a sheet ({PICTURES}), or a video ({VIDEOS}) that wanders from expression to expression")
 
     for parser, run in ((interpolate, _interpolate), (sample, _sample)):
         parser.add_argument("--no-crop", action="store_true", help="the pictures already are face crops")
         add_model(parser)
         add_common(parser)
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, files=_files)
 
 
-def _add_output(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help=f"{text}, by its suffix")
+def _files(options: argparse.Namespace) -> Files:
+    ways = [options.first, *options.via, options.last] if hasattr(options, "first") else []
+    return Files([*named_files(options.source, *ways), *model_files(options.model)], [options.output])
 
 
-def _train_vae(options: argparse.Namespace) -> None:
+def _vae_config(options: argparse.Namespace) -> VAEConfig:
     try:
-        from ..train.vae import VAEConfig, train_vae
+        from ..train.vae import VAEConfig
     except ModuleNotFoundError as error:
         raise ConfigError(f"Training needs {error.name}: pip install 'mmfa[train]'.") from error
 
-    config = VAEConfig.load(options.config)
+    from ..train.shipped import config_path, with_values
+
+    return with_values(VAEConfig.load(config_path(options.config, vae=True)), options.set)
+
+
+def _train_vae_files(options: argparse.Namespace) -> Files:
+    if not trains(options):
+        return Files([], [])
+    config = _vae_config(options)
+    from ..train.shipped import config_path
+
+    written = [Path(config.output) / name for name in ("vae.safetensors", "vae.json")]
+    # The VAE lies in its model's folder, but training it reads the model alone.
+    reads = [path for path in model_files(config.model) if path.name not in {name.name for name in written}]
+    return Files([config_path(options.config, vae=True), *data_files(config.data), *reads], written)
+
+
+def _train_vae(options: argparse.Namespace) -> None:
+    if config_only(options, vae=True):
+        return
+    config = _vae_config(options)
+    from ..train.vae import train_vae
+
     measures = train_vae(config, quiet=options.quiet)
-    if not options.quiet:
-        print(
-            f"{config.output}/vae.safetensors: {measures.active_units} of {config.code} units active, "
-            f"{measures.reconstruction_error:.1%} of the variance lost, samples have {measures.sample_variance:.0%} of it.",
-            file=sys.stderr,
-        )
+    say(
+        options,
+        f"{config.output}/vae.safetensors: {measures.active_units} of {config.code} units active, "
+        f"{measures.reconstruction_error:.1%} of the variance lost, samples have {measures.sample_variance:.0%} of it.",
+    )
 
 
 def _interpolate(options: argparse.Namespace) -> None:

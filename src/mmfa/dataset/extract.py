@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
+from ..documents import read_json
 from ..errors import MediaError, MmfaError
 from ..geometry import matrix_to_euler
 from ..media.crop import CropBox, crop, to_grid
@@ -320,7 +321,7 @@ def result_path(root: Path, source: str) -> Path:
 def read_result(path: Path) -> Result | None:
     """A result file, or None where there is none that can be read."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         return Result(**{**record, "pieces": [Piece(**piece) for piece in record["pieces"]]})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

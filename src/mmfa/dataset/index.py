@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import NoneType
 from typing import Literal
 
+from ..documents import read_json, read_json_lines
 from ..errors import MediaError
 from ..media.files import atomic_output
 
@@ -21,6 +24,16 @@ VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 Kind = Literal["clip", "image"]
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, NoneType),
+    "Kind": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, NoneType),
+    "list[float]": (list,),
+}
+"""What each type of a row's fields is in JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +132,7 @@ def read_index(root: Path) -> list[Row]:
     """The rows of a prepared data set. Raises MediaError: damaged, cut off, or of another version."""
     path = root / INDEX
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        header, *records = lines
+        header, *records = read_json_lines(path)
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']!r}")
         if header["version"] == VERSION:
@@ -128,17 +140,24 @@ def read_index(root: Path) -> list[Row]:
             if len(rows) != header["rows"]:
                 raise ValueError(f"{len(rows)} rows of {header['rows']}")
             return rows
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MediaError(f"{path} is no index of a data set, or damaged ({error}); run mmfa prepare again.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MediaError(f"{path} is no index of a data set, or damaged ({str(error)[:200]}); run mmfa prepare again.") from error
     raise MediaError(
         f"{path} has version {header['version']} of the index, this program reads version {VERSION}; run mmfa prepare again."
     )
 
 
 def parse_row(record: Mapping[str, object]) -> Row:
-    """A row from its JSON object; keys that are not known are left out. Raises TypeError when one is missing."""
-    known = {field.name for field in fields(Row)}
-    return Row(**{key: value for key, value in record.items() if key in known})  # type: ignore[arg-type]
+    """A row from its JSON object; keys that are not known are left out.
+
+    Raises ValueError when a value is of another type than its field, TypeError when one is missing.
+    """
+    known = {field.name: _TYPES[str(field.type)] for field in fields(Row)}
+    values = {key: value for key, value in record.items() if key in known}
+    for key, value in values.items():
+        if not isinstance(value, known[key]):
+            raise ValueError(f"{key} can't be {value!r}")
+    return Row(**values)  # type: ignore[arg-type]
 
 
 def slug(text: str, *, limit: int = 80) -> str:
@@ -151,13 +170,33 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def is_bare(root: Path) -> bool:
+    """Whether a folder has no index of either kind: its clips are in no split but the one that all have."""
+    return not (root / INDEX).exists() and not (root / LISTED).exists()
+
+
 def media_files(root: Path) -> list[Path]:
-    """Videos and pictures below `root`, sorted; hidden files and what lies in hidden folders are left out."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if kind_of(path) and not any(part.startswith(".") for part in path.relative_to(root).parts) and path.is_file()
-    )
+    """Videos and pictures below `root`, sorted; hidden files and what lies in hidden folders are left out.
+
+    Linked folders are followed. Each folder is read once, whichever ways lead to it, so that a link back to where it comes from
+    ends and nothing counts twice; a folder that also lies below `root` without a link keeps that name.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    starts = [root]
+    while starts:
+        for folder, names, files in os.walk(starts.pop(0)):
+            place = Path(folder)
+            status = place.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                names.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            # os.walk leaves linked folders out: they come when all others have been read.
+            starts += [place / name for name in names if (place / name).is_symlink()]
+            found += [place / name for name in files if not name.startswith(".")]
+    return sorted(path for path in found if kind_of(path) and path.is_file())
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -194,15 +233,17 @@ def _listed(root: Path) -> list[Entry]:
     path = root / LISTED
     kinds: tuple[tuple[str, Kind], ...] = (("clips", "clip"), ("images", "image"))
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = read_json(path)
         listed = [(item["file"], item["person"], item["split"], kind) for key, kind in kinds for item in index.get(key, [])]
+        if strange := next((word for item in listed for word in item if not isinstance(word, str)), None):
+            raise ValueError(f"not a text: {strange!r}")
         names = _names(file for file, *_ in listed)
         return [
             Entry(path=root / file, person=person, split=split, kind=kind, landmarks=None, name=names[file])
             for file, person, split, kind in listed
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MediaError(f"{path} is no list of clips with file, person and split ({error!r}).") from error
+        raise MediaError(f"{path} is no list of clips with file, person and split ({repr(error)[:200]}).") from error
 
 
 def _bare(root: Path) -> list[Entry]:

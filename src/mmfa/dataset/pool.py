@@ -12,11 +12,14 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import wait as wait_for_process
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import MediaError
-from .extract import Extractor, Result
+
+if TYPE_CHECKING:  # the evaluation's processes use this module, and nothing of the extraction
+    from .extract import Extractor, Result
 
 Job = tuple[Path, str]
 

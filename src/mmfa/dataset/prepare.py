@@ -12,6 +12,7 @@ from time import perf_counter
 
 from tqdm import tqdm
 
+from ..documents import read_json
 from ..errors import ConfigError, FaceError, MediaError
 from ..media.crop import CropBox, crop
 from ..media.files import atomic_output
@@ -19,7 +20,7 @@ from ..media.image import Array, contact_sheet, read_image, write_image
 from ..media.video import VideoReader
 from ..priors import identity
 from .extract import CLIPS, IMAGES, WORK, Extractor, Piece, Result, Settings
-from .index import Row, kind_of, media_files, write_index
+from .index import INDEX, Row, kind_of, media_files, write_index
 from .people import People, persons, splits
 from .pool import run_all
 from .shards import write_shards
@@ -181,7 +182,15 @@ def _sources(videos: Path, output: Path) -> tuple[Path, list[Path]]:
 
 
 def _begin(output: Path, settings: Settings, root: Path) -> None:
-    """Make the folders, clear what a kill left, and see that an earlier run had the same settings."""
+    """Make the folders, clear what a kill left, and see that an earlier run had the same settings.
+
+    What `prepare` didn't make is not overwritten: in a folder without the results of an earlier run there is no index yet.
+    """
+    foreign = [name for name in (INDEX, SHEET) if (output / name).exists()]
+    if foreign and not (output / WORK).is_dir():
+        raise ConfigError(
+            f"{output} holds {foreign[0]}, but no {WORK} folder of an earlier run of mmfa prepare; give another folder with -o."
+        )
     try:
         for folder in (CLIPS, IMAGES, WORK):
             (output / folder).mkdir(parents=True, exist_ok=True)
@@ -193,8 +202,10 @@ def _begin(output: Path, settings: Settings, root: Path) -> None:
     now = {**asdict(settings), "videos": str(root.resolve())}
     path = output / WORK / _SETTINGS
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
     except (OSError, ValueError):
+        before = None
+    if not isinstance(before, dict):
         before = now
     for key, value in now.items():
         if before.get(key) != value:

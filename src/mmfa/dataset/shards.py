@@ -14,11 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from ..documents import parse_json
 from ..errors import ConfigError, MediaError
-from ..media.files import atomic_output
+from ..media.files import atomic_output, check_input
 from .index import Row, parse_row
 
 SHARDS = "shards"
+LARGEST_MEMBER = 1 << 30
+"""Bytes: a sample is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +59,34 @@ def write_shards(root: Path, rows: Sequence[Row], *, megabytes: float) -> list[R
 
 
 def read_shard(path: Path) -> Iterator[Sample]:
-    """The samples of one shard, in order, reading it as a stream. Raises MediaError when it is damaged."""
+    """The samples of one shard, in order, reading it as a stream.
+
+    Raises MediaError when it is damaged, and before it reads a member that says it is sparse, or larger than the shard or 1 GiB.
+    """
     files: dict[str, bytes] = {}
+    key = ""
     try:
+        largest = min(LARGEST_MEMBER, check_input(path).stat().st_size)
         with tarfile.open(path, "r|") as tar:
             for member in tar:
                 content = tar.extractfile(member)
                 if content is None:
                     continue
-                files[PurePosixPath(member.name).suffix] = content.read()
+                if member.issparse() or member.size > largest:
+                    raise ValueError(f"its member {member.name} claims {member.size:,} bytes")
+                name = PurePosixPath(member.name)
+                if str(name.with_suffix("")) != key:  # what has no index line isn't collected
+                    key, files = str(name.with_suffix("")), {}
+                files[name.suffix] = content.read()
                 # The index line comes last.
-                if ".json" in files:
-                    record = parse_row(json.loads(files[".json"]))
+                if name.suffix == ".json":
+                    record = parse_row(parse_json(files[".json"]))
                     yield Sample(record, files[PurePosixPath(record.file).suffix], files[".safetensors"])
                     files = {}
-    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError) as error:
-        raise MediaError(f"{path} is no shard of a data set, or damaged ({error}).") from error
+    except MediaError:
+        raise
+    except (OSError, tarfile.TarError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MediaError(f"{path} is no shard of a data set, or damaged ({str(error)[:200]}).") from error
 
 
 def unpack(root: Path, rows: Sequence[Row]) -> None:

@@ -35,7 +35,7 @@ def frame_mean(values: Values) -> float:
 
 
 def correlation(pairs: Values) -> float:
-    """Pearson correlation through the origin of `metrics.centred_pairs` (N,2); NaN when nothing varies."""
+    """Pearson correlation through the origin of rows (N,2) of `metrics.centred`; NaN when nothing varies."""
     a, b = pairs[~np.isnan(pairs).any(1)].T
     spread = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / spread if spread > 1e-12 else math.nan

@@ -9,29 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..media.files import atomic_output
-from ..priors import identity, perceptual
+from ..priors import face_features, identity, perceptual
 from ..priors.graph import WEIGHTS
+from ..priors.perceptual import hub_path
+from .dependencies import fingerprint, installed
 from .frechet import missing_fid
 from .lpips import missing_lpips
-
-_MEASURING = (
-    *(f"evaluate/{name}.py" for name in ("measure", "bursts", "extractors", "appearance", "metrics", "lpips", "frechet")),
-    "geometry.py",
-    "priors",
-    "media",
-)
-_ANIMATING = ("nets", "priors", "media", "animate.py", "motion.py", "faces.py", "geometry.py", "weights.py")
-_LEAKING = ("edit.py", "evaluate/trials.py", "evaluate/sitters.py")
 
 
 class Cache:
@@ -68,33 +58,35 @@ def key_of(*parts: object) -> str:
 
 
 def measuring_state() -> list[str]:
-    """What the measures depend on besides the frames: the measuring code, weights and versions."""
-    return [_code(_MEASURING), json.dumps(extractor_versions(), sort_keys=True), torch.__version__]
+    """What the measures depend on besides the frames: the code that measures and what it runs on, weights and versions."""
+    return [fingerprint("mmfa.evaluate.measure"), json.dumps(extractor_versions(), sort_keys=True)]
 
 
-def animating_state() -> list[str]:
-    """What our models' frames depend on besides the weights: the code that animates."""
-    return [_code(_ANIMATING), torch.__version__]
+def animating_state() -> str:
+    """What a model's frames depend on besides the weights and what computes: the code that animates and what it runs on."""
+    return fingerprint("mmfa.evaluate.subjects")
 
 
-def leaking_state() -> list[str]:
-    """What the trials of the leakage figures depend on besides the code that animates and measures."""
-    return [_code(_LEAKING)]
+def leaking_state() -> str:
+    """What the trials of the leakage figures depend on besides the model: the code that poses, animates and measures."""
+    return fingerprint("mmfa.evaluate.sitters")
 
 
-@lru_cache(maxsize=1)
 def extractor_versions() -> dict[str, str]:
-    """The version of each network that measures, by the word that its `Definition.extractor` begins with."""
-    mesh = hashlib.sha256()
-    for name in ("face_detector", "face_mesh", "face_geometry"):
-        mesh.update((WEIGHTS / f"{name}.safetensors").read_bytes())
-    official = {"AlexNet": (missing_lpips(), "lpips"), "Inception": (missing_fid(), "pytorch-fid")}
+    """The version of each network that measures here, by the word that its `Definition.extractor` begins with."""
+    mesh = _sha256(*(WEIGHTS / f"{name}.safetensors" for name in ("face_detector", "face_mesh", "face_geometry")))
+    optional: dict[str, tuple[object, str]] = {
+        "dlib": (identity.available(), identity.PACKAGE),
+        "EfficientNet-Lite0": (perceptual.available(), perceptual.PACKAGE),
+        "AlexNet": (missing_lpips() is None, f"lpips=={installed('lpips')}"),
+        "Inception": (missing_fid() is None, f"pytorch-fid=={installed('pytorch-fid')}"),
+    }
+    faceres = hub_path(face_features.FILE)
     return {
-        "478-point": f"sha256 {mesh.hexdigest()[:16]}",
-        "face detector": f"sha256 {mesh.hexdigest()[:16]}",
-        "dlib": identity.PACKAGE,
-        "EfficientNet-Lite0": perceptual.PACKAGE,
-        **{word: f"{package}=={_installed(package)}" for word, (missing, package) in official.items() if missing is None},
+        "478-point": mesh,
+        "face detector": mesh,
+        **{word: text for word, (there, text) in optional.items() if there},
+        **({"faceres": _sha256(faceres)} if face_features.available() else {}),
     }
 
 
@@ -103,18 +95,9 @@ def version_of(extractor: str) -> str | None:
     return next((known for word, known in extractor_versions().items() if extractor.startswith(word)), None)
 
 
-def _installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "?"
-
-
 @lru_cache(maxsize=8)
-def _code(names: tuple[str, ...]) -> str:
-    root = Path(str(files("mmfa")))
+def _sha256(*paths: Path) -> str:
     sha256 = hashlib.sha256()
-    for name in names:
-        for path in sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]:
-            sha256.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return sha256.hexdigest()
+    for path in paths:
+        sha256.update(path.read_bytes())
+    return f"sha256 {sha256.hexdigest()[:16]}"

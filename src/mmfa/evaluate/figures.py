@@ -10,22 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import matrix_to_euler
-from ..priors.groups import eye_opening, mouth_opening
+from . import metrics
 from .bootstrap import Interval, Values, bootstrap, correlation
 from .cache import version_of
-from .compare import face_errors
-from .definitions import DEFINITIONS, Definition
+from .compare import FaceErrors, face_errors
+from .definitions import DEFINITIONS, Definition, unavailable
 from .extractors import FaceMeasures
 from .frechet import FeatureStatistics, frechet_distance
 from .lpips import missing_lpips
 from .measure import Generated
-from .metrics import centred_pairs, jitter, jitter_excess
 from .protocol import Protocol, Task, meaningless, reference_of
 
 FOLLOWED = ("yaw_r", "mouth_r", "eye_r")
 """Correlations: of the whole set, from what is measured on each side of every frame."""
-_FRECHET = ("fid", "fd_lite0")
+_OF_PAIRS = ("psnr", "ssim", "flicker", "sharpness")
 _FRECHET_DRAWS = 200
 _LARGEST_RESAMPLED = 512
 _ENDS = {"flicker": 1, "jitter": 2, "jitter_excess": 2}
@@ -55,7 +53,7 @@ class Figure:
 @dataclass(frozen=True)
 class ClipTable:
     """The frames of one task. values: (T,) of each metric of one frame; with a stride, the temporal ones are (N,), of its bursts.
-    followed: (T,2), generated and driving, of each of `FOLLOWED`. features, references: (T,D) of both sides of the Frechet
+    followed: rows (T,2) of each of `FOLLOWED`. features, references: (T,D) of both sides of the Frechet
     distance. missed_*: frames without a face."""
 
     task: Task
@@ -90,6 +88,16 @@ class FrechetDraws:
         return self.values[-1]
 
 
+def metrics_of_frames(protocol: Protocol, *, second: bool) -> list[str]:
+    """The metrics of one frame that a report of this protocol has here, by which clips can be ranked.
+
+    second: with the second identity network.
+    """
+    names = [item.name for item in fields(FaceErrors)] + ([*_OF_PAIRS, _perceptual()] if protocol == "same" else [])
+    absent = set(unavailable()) | (set() if second else {"csim_faceres"})
+    return [name for name in names if name not in absent and not meaningless(name, protocol=protocol)]
+
+
 def clip_table(
     task: Task,
     generated: Generated,
@@ -104,10 +112,8 @@ def clip_table(
     errors = face_errors(generated.faces, driving, source=source)
     values = {item.name: getattr(errors, item.name) for item in fields(errors)}
     if generated.pairs is not None:
-        perceptual = "lpips_lite0" if missing_lpips() else "lpips"
         pairs = generated.pairs
-        values |= {"psnr": pairs.psnr, "ssim": pairs.ssim, "flicker": pairs.flicker, "sharpness": pairs.sharpness}
-        values[perceptual] = pairs.perceptual
+        values |= {name: getattr(pairs, name) for name in _OF_PAIRS} | {_perceptual(): pairs.perceptual}
         references = pairs.driving_features
     else:
         assert source_features is not None
@@ -123,8 +129,9 @@ def clip_table(
         task=task,
         values={name: row for name, row in values.items() if kept(name, row)},
         followed={
-            name: torch.stack([one, other], 1)
-            for name, one, other in zip(FOLLOWED, _attributes(generated.faces), _attributes(driving), strict=True)
+            "yaw_r": metrics.yaw_r(generated.faces.rotation, driving.rotation),
+            "mouth_r": metrics.mouth_r(generated.faces.points, driving.points),
+            "eye_r": metrics.eye_r(generated.faces.points, driving.points),
         },
         features=generated.features,
         references=references,
@@ -141,13 +148,12 @@ def figures_of(tables: Sequence[ClipTable], *, protocol: Protocol, frechet: str,
         if name == frechet:
             interval = _frechet(tables, groups, seed=seed)
         elif name in FOLLOWED:
-            pairs = torch.cat([table.followed[name] for table in tables])
-            centred = centred_pairs(pairs[:, 0], pairs[:, 1], torch.from_numpy(groups)).numpy()
-            interval = bootstrap(centred, groups=groups, statistic=correlation, seed=seed)
+            rows = torch.cat([table.followed[name] for table in tables]).numpy()
+            interval = bootstrap(rows, groups=groups, statistic=correlation, seed=seed)
         elif name in tables[0].values:
-            rows = [table.values[name].double().numpy() for table in tables]
-            labels = np.concatenate([np.full(len(part), number) for number, part in enumerate(rows)])
-            interval = bootstrap(np.concatenate(rows), groups=labels, seed=seed)
+            parts = [table.values[name].double().numpy() for table in tables]
+            labels = np.concatenate([np.full(len(part), number) for number, part in enumerate(parts)])
+            interval = bootstrap(np.concatenate(parts), groups=labels, seed=seed)
         else:
             continue
         missed = interval.missed - sum(table.ends(name) for table in tables)
@@ -175,6 +181,10 @@ def figure_of(definition: Definition, interval: Interval, *, reference: str, mis
     )
 
 
+def _perceptual() -> str:
+    return "lpips_lite0" if missing_lpips() else "lpips"
+
+
 def _frechet(tables: Iterable[ClipTable], groups: Values, *, seed: int) -> Interval:
     """The interval is moved so that the mean of the draws is the value: a set that holds clips twice is less varied than the
     whole, which makes each draw larger. Features too many to resample have no interval."""
@@ -194,11 +204,6 @@ def _in_bursts(spans: Sequence[range], generated: Generated, driving: Tensor) ->
     lengths = [len(span) for span in spans]
     jitters, excesses = [torch.zeros(0)], [torch.zeros(0)]
     for mine, theirs in zip(generated.burst_points.split(lengths), driving.split(lengths), strict=True):
-        jitters.append(jitter(mine))
-        excesses.append(jitter_excess(mine, theirs))
+        jitters.append(metrics.jitter(mine))
+        excesses.append(metrics.jitter_excess(mine, theirs))
     return {"flicker": generated.burst_flicker, "jitter": torch.cat(jitters), "jitter_excess": torch.cat(excesses)}
-
-
-def _attributes(faces: FaceMeasures) -> tuple[Tensor, Tensor, Tensor]:
-    """Yaw, mouth and eye opening (T,), in the order of `FOLLOWED`."""
-    return matrix_to_euler(faces.rotation.double())[1], mouth_opening(faces.points), eye_opening(faces.points)

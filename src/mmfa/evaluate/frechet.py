@@ -69,13 +69,3 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     shared = torch.linalg.eigvalsh(root @ b.covariance @ root).clamp_min(0).sqrt().sum()
     distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * shared
     return max(0.0, float(distance))
-
-
-def fid(generated: FeatureStatistics, real: FeatureStatistics) -> float:
-    """Frechet distance of features (N,2048) by `official_inception`."""
-    return frechet_distance(generated, real)
-
-
-def fd_lite0(generated: FeatureStatistics, real: FeatureStatistics) -> float:
-    """Frechet distance of features (N,112): the mean over positions of the last tap of `EfficientNetLite0`."""
-    return frechet_distance(generated, real)

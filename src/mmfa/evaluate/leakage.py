@@ -17,11 +17,21 @@ from torch import Tensor
 from ..geometry import geodesic_angle, matrix_to_euler
 from .bootstrap import Interval, Values, bootstrap, frame_mean
 from .definitions import MESH, Definition
-from .metrics import centred_pairs
-from .trials import ASKED, EYE_CORNERS, SLIDERS, STEPS, Faces, Trial
+from .figures import Figure, figure_of
+from .metrics import centred
+from .trials import ASKED, EYE_CORNERS, SLIDERS, STEPS, Faces, Trial, Trials
 
 _FITTED = f"{MESH} and weighted Procrustes"
 _ANCHORED = "the model's canonical keypoints"
+_REFERENCES = {
+    "slider_slope": "what was asked",
+    "slider_error": "what was asked",
+    "size_breathing": "driving frames",
+    "mouth_gain": "driving frames",
+    "canonical_consistency": "other persons",
+    "interp_smoothness": "nothing",
+}
+_OWN_MOTION = "the source under its own motion"
 
 
 def _leak(name: str, text: str, unit: str, extractor: str, *, ideal: float = 0.0, mark: float | None = None) -> Definition:
@@ -155,6 +165,15 @@ def slider_rows(output: Faces, reference: Faces) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
+def leakage_figures(trials: Trials, *, seed: int) -> list[Figure]:
+    """Every one of `figures`, of the model's pictures, and the consistency of its canonical keypoints, as lines of a report."""
+    found = figures(trials.rendered, seed=seed) | {"canonical_consistency": consistency(trials.canonical, seed=seed)}
+    return [
+        figure_of(leak(name), interval, reference=_REFERENCES.get(name.partition(" ")[0], _OWN_MOTION), missed=interval.missed)
+        for name, interval in found.items()
+    ]
+
+
 def figures(trials: Sequence[Trial], *, samples: int = 1000, seed: int = 0) -> dict[str, Interval]:
     """Every figure of trials, by its name in `LEAKS`, those of one slider as ``slider_slope yaw``; intervals over people.
 
@@ -169,8 +188,7 @@ def figures(trials: Sequence[Trial], *, samples: int = 1000, seed: int = 0) -> d
     def against(x: Tensor, *ys: Tensor) -> Tensor:
         """(T, 1 + len(ys)), each column without its mean, NaN where any is missing."""
         missing = torch.stack([x, *ys]).isnan().any(0)
-        clip = torch.zeros(len(x))
-        columns = [centred_pairs(x.masked_fill(missing, math.nan), y.masked_fill(missing, math.nan), clip) for y in ys]
+        columns = [centred(x.masked_fill(missing, math.nan), y.masked_fill(missing, math.nan)) for y in ys]
         return torch.cat([columns[0][:, :1], *(column[:, 1:] for column in columns)], 1)
 
     found = {

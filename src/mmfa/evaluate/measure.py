@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from itertools import tee
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,10 @@ from .bursts import bursts
 from .cache import Cache, key_of, measuring_state
 from .extractors import FaceMeasurer, FaceMeasures, LandmarkMeasurer, to_tensors
 from .protocol import Clip, Task
-from .subjects import Subject
+from .reading import Reading
+
+if TYPE_CHECKING:  # what measures doesn't depend on what animates
+    from .subjects import Subject
 
 MOMENTS = 4
 """Frames of each clip that are kept to look at."""
@@ -59,13 +62,15 @@ class SourceJob:
     clip: Clip
     second: bool = False
     length = 1
+    wanted = (0,)
 
     @cached_property
     def key(self) -> str:
         return key_of("source", self.clip.sha256, self.second, *measuring_state())
 
-    def run(self) -> dict[str, Tensor]:
-        frame = next(self.clip.read())
+    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+        assert reading is not None
+        frame = next(reading.at([0]))
         faces = _faces(self.second).measure([frame])
         if not faces.found.all():
             raise FaceError(
@@ -86,17 +91,25 @@ class DrivingJob:
     def length(self) -> int:
         return self.clip.frames // self.stride
 
+    @property
+    def wanted(self) -> Sequence[int]:
+        return [*self._among, *range(0, self.clip.frames, self.stride)]
+
+    @property
+    def _among(self) -> list[int]:
+        """The frames of the bursts."""
+        return [index for burst in (bursts(self.clip.frames) if self.stride > 1 else []) for index in burst]
+
     @cached_property
     def key(self) -> str:
         return key_of("driving", self.clip.sha256, self.stride, self.second, *measuring_state())
 
-    def run(self) -> dict[str, Tensor]:
-        faces = _faces(self.second).measure(self.clip.read(stride=self.stride))
+    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+        assert reading is not None
+        faces = _faces(self.second).measure(reading.at(range(0, self.clip.frames, self.stride)))
         if not faces.found.any():
             raise FaceError(f"No face found in {self.clip.path}, in none of {len(faces)} frames; leave it out of the data set.")
-        among = {index for burst in (bursts(self.clip.frames) if self.stride > 1 else []) for index in burst}
-        frames = [frame for index, frame in enumerate(self.clip.read()) if index in among] if among else []
-        return _flat("faces", faces) | {"burst_points": _burst_points(frames)}
+        return _flat("faces", faces) | {"burst_points": _burst_points(list(reading.at(self._among)))}
 
 
 @dataclass(frozen=True)
@@ -108,8 +121,27 @@ class GeneratedJob:
     second: bool = False
 
     @property
+    def clip(self) -> Clip:
+        return self.task.driving
+
+    @property
     def length(self) -> int:
         return 3 * self.task.frames
+
+    @property
+    def wanted(self) -> Sequence[int]:
+        return [0, *self._moments, *self._among, *self.task.measured]
+
+    @property
+    def _moments(self) -> list[int]:
+        """The frames to look at."""
+        places = np.linspace(0, self.task.frames - 1, min(MOMENTS, self.task.frames)).round().astype(int).tolist()
+        return [self.task.measured[place] for place in places]
+
+    @property
+    def _among(self) -> list[int]:
+        """The frames of the bursts."""
+        return [index for burst in self.task.bursts for index in burst]
 
     @cached_property
     def key(self) -> str:
@@ -117,27 +149,28 @@ class GeneratedJob:
         hashes = [task.source.sha256, task.driving.sha256, task.protocol, task.stride, self.second]
         return key_of("generated", *self.subject.key(task), *hashes, *measuring_state())
 
-    def run(self) -> dict[str, Tensor]:
+    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+        assert reading is not None
         task = self.task
-        moments = np.linspace(0, task.frames - 1, min(MOMENTS, task.frames)).round().astype(int)
-        wanted = {task.measured[place] for place in moments}
-        among = {index for burst in task.bursts for index in burst}
         size = task.driving.size
-        shown: tuple[list[Array], list[Array]] = ([], [])
-        burst: tuple[list[Array], list[Array]] = ([], [])
-        frames = (frame if frame.shape[0] == size else _resized(frame, size) for frame in self.subject.frames(task))
-        numbered = _keep(_keep(zip(task.generated, frames, strict=True), wanted, shown[0]), among, burst[0])
+        source = next(reading.at([0]) if task.source == task.driving else task.source.read())
+        shown: list[Array] = []
+        burst: list[Array] = []
+        made = self.subject.frames(task, source, reading.every())
+        frames = (frame if frame.shape[0] == size else _resized(frame, size) for frame in made)
+        numbered = _keep(zip(task.generated, frames, strict=True), set(self._moments), shown)
+        numbered = _keep(numbered, set(self._among), burst)
         # Both sides go on batch by batch together, so that tee holds no more than a batch.
         for_faces, for_pixels = tee(frame for index, frame in numbered if index in task.measured)
-        real = _keep(_keep(enumerate(task.driving.read()), wanted, shown[1]), among, burst[1])
-        driving = (frame for index, frame in real if index in task.measured)
         faces: list[FaceMeasures] = []
         pairs: list[PairMeasures] = []
         features: list[Tensor] = []
         try:
             if task.protocol == "same":
                 for face, pair in zip(
-                    _faces(self.second).stream(for_faces), _appearance().stream(for_pixels, driving), strict=True
+                    _faces(self.second).stream(for_faces),
+                    _appearance().stream(for_pixels, reading.at(task.measured)),
+                    strict=True,
                 ):
                     faces.append(face)
                     pairs.append(pair)
@@ -146,24 +179,33 @@ class GeneratedJob:
                 for face, feature in zip(_faces(self.second).stream(for_faces), _appearance().features(for_pixels), strict=True):
                     faces.append(face)
                     features.append(feature)
-                for _ in driving:
-                    pass
         except MmfaError as error:
             raise type(error)(str(error) if task.name in str(error) else f"{task.name}: {error}") from error
         blank = np.full((_TILE, _TILE, 3), 255, np.uint8)
-        rows = [[next(task.source.read()), *shown[1]], [blank, *shown[0]]]
+        rows = [[source, *reading.at(self._moments)], [blank, *shown]]
+        real = list(reading.at(self._among)) if pairs else []
         return {
             **_flat("faces", FaceMeasures.concatenate(faces)),
             **(_flat("pairs", PairMeasures.concatenate(pairs)) if pairs else {}),
             "features": torch.cat(features),
             "sheet": _jpeg(contact_sheet([[_resized(image, _TILE) for image in row] for row in rows])),
-            "burst_points": _burst_points(burst[0]),
-            "burst_flicker": _burst_flicker(*burst, task.bursts) if pairs else torch.zeros(0),
+            "burst_points": _burst_points(burst),
+            "burst_flicker": _burst_flicker(burst, real, task.bursts) if pairs else torch.zeros(0),
         }
 
 
 class Job(Protocol):
-    """Something to measure. length: how long it takes, in frames, to share out the longest first."""
+    """Something to measure. length: how long it takes, in frames, to share out the longest first.
+
+    clip: the one that it reads, so that jobs of one clip are done together; None when it reads others. wanted: numbers of the
+    frames that are asked for again after a first look at all, the most important first.
+    """
+
+    @property
+    def clip(self) -> Clip | None: ...
+
+    @property
+    def wanted(self) -> Sequence[int]: ...
 
     @property
     def key(self) -> str: ...
@@ -171,20 +213,22 @@ class Job(Protocol):
     @property
     def length(self) -> int: ...
 
-    def run(self) -> dict[str, Tensor]: ...
+    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+        """`reading` is of `clip`."""
 
 
 def measure_all(jobs: Iterable[Job], cache: Cache, *, workers: int, quiet: bool = False) -> int:
     """Bring every job's measures into the cache; those that are there are not taken again. Returns how many were measured.
 
-    With `workers` > 1 that many processes of one thread share the jobs. What is done is kept when one fails.
-    Raises MmfaError for clips that can't be measured.
+    Jobs of one clip are done together, in the order given, and decode it once. With `workers` > 1 that many processes of one
+    thread share the clips. What is done is kept when one fails. Raises MmfaError for clips that can't be measured.
     """
     todo = [job for key, job in {job.key: job for job in jobs}.items() if not cache.has(key)]
-    done = _in_processes(todo, cache, workers) if workers > 1 and len(todo) > 1 else _here(todo, cache)
+    groups = _by_clip(todo)
+    done = _in_processes(groups, cache, workers) if workers > 1 and len(groups) > 1 else _here(groups, cache)
     with tqdm(total=len(todo), desc="measuring", unit="clip", disable=quiet or None) as bar:
-        for _ in done:
-            bar.update()
+        for count in done:
+            bar.update(count)
     return len(todo)
 
 
@@ -212,24 +256,31 @@ def load_generated(job: GeneratedJob, cache: Cache) -> Generated:
     return Generated(faces=faces, pairs=pairs, sheet=tensors["sheet"].numpy().tobytes(), **rest)
 
 
-def _here(jobs: Sequence[Job], cache: Cache) -> Iterator[None]:
+def _by_clip(jobs: Iterable[Job]) -> list[list[Job]]:
+    groups: dict[object, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.clip or job.key, []).append(job)
+    return list(groups.values())
+
+
+def _here(groups: Sequence[Sequence[Job]], cache: Cache) -> Iterator[int]:
     # As in the processes: one thread, so that the figures are the same to the last bit.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for job in jobs:
-            cache.save(job.key, job.run())
-            yield
+        for jobs in groups:
+            yield from _run(jobs, cache)
     finally:
         torch.set_num_threads(threads)
 
 
-def _in_processes(jobs: Sequence[Job], cache: Cache, workers: int) -> Iterator[None]:
+def _in_processes(groups: Sequence[Sequence[Job]], cache: Cache, workers: int) -> Iterator[int]:
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(min(workers, len(groups)), mp_context=context, initializer=_start_worker)
     try:
         # The longest first, so that no process is left with one at the end.
-        yield from pool.map(_work, sorted(jobs, key=lambda job: job.length, reverse=True), [cache.root] * len(jobs))
+        ordered = sorted(groups, key=lambda jobs: sum(job.length for job in jobs), reverse=True)
+        yield from pool.map(_work, ordered, [cache.root] * len(groups))
     except BrokenProcessPool as error:
         raise MediaError(
             "A process was ended from outside, perhaps for want of memory; run again with fewer --workers: what is done is kept."
@@ -244,8 +295,17 @@ def _start_worker() -> None:
     threading.Thread(target=die_with_parent, daemon=True).start()
 
 
-def _work(job: Job, root: Path) -> None:
-    Cache(root).save(job.key, job.run())
+def _work(jobs: Sequence[Job], root: Path) -> int:
+    return sum(_run(jobs, Cache(root)))
+
+
+def _run(jobs: Sequence[Job], cache: Cache) -> Iterator[int]:
+    """Do jobs of one clip; gives 1 after each."""
+    clip = jobs[0].clip
+    reading = None if clip is None else Reading(clip, [index for job in jobs for index in job.wanted])
+    for job in jobs:
+        cache.save(job.key, job.run(reading))
+        yield 1
 
 
 @lru_cache(maxsize=1)

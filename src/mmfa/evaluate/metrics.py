@@ -14,12 +14,13 @@ from torch import Tensor
 
 from ..geometry import geodesic_angle, matrix_to_euler
 from ..priors.groups import LIPS, eye_opening, mouth_opening
-from .bootstrap import correlation
 
 PSNR_CAP = 100.0
 _WINDOW, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 _LUMA = (0.299, 0.587, 0.114)
+# Degrees, and shares of an eye: equal frames differ by 4e-7 degrees where a network's rounding depends on the place in a batch.
+_LEAST_TURN, _LEAST_OPENING = 1e-4, 1e-6
 
 # Vertices of the mesh nearest to the 68 iBUG points, in their order: jaw 17, brows 10, nose 9, eyes 12, lips 20.
 MESH68 = (
@@ -158,39 +159,36 @@ def jitter_excess(generated: Tensor, driving: Tensor) -> Tensor:
     return jitter(generated) - jitter(driving)
 
 
-def yaw_r(generated: Tensor, driving: Tensor, clips: Tensor) -> float:
-    """Rotations (T,3,3) and the clip number (T,) of each frame -> correlation; NaN when nothing varies."""
+def yaw_r(generated: Tensor, driving: Tensor) -> Tensor:
+    """Rotations (T,3,3) of one clip -> rows (T,2) for `bootstrap.correlation`, degrees."""
     _check_rotations(generated, driving)
-    return pearson(matrix_to_euler(generated.double())[1], matrix_to_euler(driving.double())[1], clips)
+    return centred(matrix_to_euler(generated.double())[1], matrix_to_euler(driving.double())[1], least=_LEAST_TURN)
 
 
-def mouth_r(generated: Tensor, driving: Tensor, clips: Tensor) -> float:
-    """Landmarks (T,478,3) and the clip number (T,) of each frame -> correlation; NaN when nothing varies."""
+def mouth_r(generated: Tensor, driving: Tensor) -> Tensor:
+    """Landmarks (T,478,3) of one clip -> rows (T,2) for `bootstrap.correlation`, of `mouth_opening`."""
     _check_points(generated, driving)
-    return pearson(mouth_opening(generated), mouth_opening(driving), clips)
+    return centred(mouth_opening(generated), mouth_opening(driving), least=_LEAST_OPENING)
 
 
-def eye_r(generated: Tensor, driving: Tensor, clips: Tensor) -> float:
-    """Landmarks (T,478,3) and the clip number (T,) of each frame -> correlation; NaN when nothing varies."""
+def eye_r(generated: Tensor, driving: Tensor) -> Tensor:
+    """Landmarks (T,478,3) of one clip -> rows (T,2) for `bootstrap.correlation`, of `eye_opening`."""
     _check_points(generated, driving)
-    return pearson(eye_opening(generated), eye_opening(driving), clips)
+    return centred(eye_opening(generated), eye_opening(driving), least=_LEAST_OPENING)
 
 
-def centred_pairs(measured: Tensor, asked: Tensor, clips: Tensor) -> Tensor:
-    """Values (T,) of generated and driving frames -> (T,2) with each clip's own mean removed, NaN where either is missing."""
-    if not measured.shape == asked.shape == clips.shape or measured.dim() != 1:
-        raise ValueError(f"need three (T,), got {tuple(measured.shape)}, {tuple(asked.shape)}, {tuple(clips.shape)}")
+def centred(measured: Tensor, asked: Tensor, *, least: float = 0.0) -> Tensor:
+    """Values (T,) of generated and driving frames of one clip -> (T,2) without their means, NaN where either is missing.
+
+    least: a side whose values are all nearer to their mean than this doesn't vary, and is 0.
+    """
+    if measured.shape != asked.shape or measured.dim() != 1:
+        raise ValueError(f"values must be two (T,), got {tuple(measured.shape)} and {tuple(asked.shape)}")
     pairs = torch.stack([measured, asked], 1).double()
     pairs[pairs.isnan().any(1)] = math.nan
-    for clip in clips.unique():
-        rows = clips == clip
-        pairs[rows] -= pairs[rows].nanmean(0)
-    return pairs
-
-
-def pearson(measured: Tensor, asked: Tensor, clips: Tensor) -> float:
-    """Pearson correlation of two values (T,), each clip's own mean removed; frames with a missed face don't count."""
-    return correlation(centred_pairs(measured, asked, clips).numpy())
+    pairs -= pairs.nanmean(0)
+    still = ~(pairs.abs() >= least).any(0)
+    return torch.where(still & ~pairs.isnan(), 0.0, pairs)
 
 
 def _gaussian(maps: Tensor) -> Tensor:

@@ -7,17 +7,16 @@ driving clip's first frame, whatever the stride of the measuring. Names, counts 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ..dataset.index import IMAGE_SUFFIXES, VIDEO_SUFFIXES, kind_of
 from ..errors import MediaError
-from ..media.image import Array, read_image
+from ..media.container import open_video
+from ..media.image import Array, open_picture, read_image
 from ..media.video import VideoReader
 from .protocol import Task
 
@@ -33,6 +32,7 @@ class Predictions:
 
     root: Path
     kind: str = "predictions"
+    renderer: None = None
 
     @property
     def name(self) -> str:
@@ -78,7 +78,7 @@ class Predictions:
         """Of all the frames."""
         return hashlib.sha256("".join(self.key(task)[1] for task in tasks).encode()).hexdigest()
 
-    def frames(self, task: Task) -> Iterator[Array]:
+    def frames(self, task: Task, source: Array | None = None, driving: Iterable[Array] = ()) -> Iterator[Array]:
         """The frames (S,S,3) uint8 of `task.generated`. Raises MediaError for a video of another length than its driving clip."""
         place = self._place(task)
         wanted = task.generated
@@ -127,13 +127,10 @@ def _numbered(folder: Path, count: int) -> list[Path]:
 
 def _check_picture(path: Path, task: Task) -> None:
     """Size and, where the format has such things, values that are not numbers."""
-    try:
-        with Image.open(path) as picture:
-            _check_size(path, picture.size, task)
-            if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
-                raise MediaError(f"{path} contains values that are not numbers.")
-    except (OSError, UnidentifiedImageError) as error:
-        raise MediaError(f"{path} is not a picture that can be read.") from error
+    with open_picture(path) as picture:
+        _check_size(path, picture.size, task)
+        if picture.mode == "F" and not np.isfinite(np.asarray(picture)).all():
+            raise MediaError(f"{path} contains values that are not numbers.")
 
 
 def _check_size(path: Path, size: tuple[int, int], task: Task) -> None:
@@ -145,8 +142,8 @@ def _check_size(path: Path, size: tuple[int, int], task: Task) -> None:
 def _lossy(place: Path, count: int) -> bool:
     if place.is_dir():
         return any(path.suffix.lower() in _LOSSY_PICTURES for path in _numbered(place, count))
-    with av.open(str(place)) as container:
-        codec = container.streams.video[0].codec_context
+    with open_video(place) as (_, stream):
+        codec = stream.codec_context
         return codec.name not in LOSSLESS_CODECS or codec.format is None or not codec.format.is_rgb
 
 

@@ -11,13 +11,17 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from ..dataset.index import Entry, Kind, digest, entries
+from av.error import FFmpegError
+
+from ..dataset.index import Entry, Kind, digest, entries, is_bare
+from ..documents import read_text
 from ..errors import ConfigError, MediaError
+from ..media.container import open_input, video_stream
 from ..media.files import atomic_output
 from ..media.image import Array, read_image
 from ..media.video import VideoReader
@@ -25,6 +29,8 @@ from .bursts import bursts
 
 Protocol = Literal["same", "cross"]
 HEADER = ["source", "driving"]
+ALL = "all"
+"""The split that takes all of them."""
 
 _ACROSS = (
     "csim", "csim_faceres", "aed_l2", "aed_sq", "aed_mean_abs", "fid", "fd_lite0", "apd", "apd_mesh", "mkr", "rotation_error",
@@ -32,6 +38,8 @@ _ACROSS = (
 )  # fmt: skip
 _OF_THE_SOURCE = ("csim", "csim_faceres", "aed_l2", "aed_sq", "aed_mean_abs")
 _LONGEST_NAME = 200
+_FRAME_A_PACKET = {"h264", "hevc", "vp9", "ffv1", "mjpeg", "png"}
+"""Codecs whose frames can be counted by their packets: none holds two shown frames, none only a hidden one."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +54,13 @@ class Clip:
     size: int
     sha256: str
 
-    def read(self, *, stride: int = 1) -> Iterator[Array]:
-        """Every `stride`-th frame (S,S,3) uint8, the first included; each decoded frame exactly once, whatever its time."""
+    def read(self) -> Iterator[Array]:
+        """The frames (S,S,3) uint8; each decoded frame exactly once, whatever its time."""
         if self.kind == "image":
             yield read_image(self.path)
             return
         with VideoReader(self.path, constant_rate=False) as video:
-            for frame in islice(video, 0, None, stride):
+            for frame in video:
                 yield frame.image
 
 
@@ -92,23 +100,22 @@ class Task:
         """Which frames are generated: what is measured, and the bursts."""
         return sorted({*self.measured, *(index for burst in self.bursts for index in burst)})
 
-    def driving_frames(self) -> Iterator[Array]:
-        """The measured frames of the driving clip."""
-        return islice(self.driving.read(stride=self.stride), self.start // self.stride, None)
-
     def expected(self) -> str:
         """The line of ``--list``: name, frames and size of the clip that is to be generated."""
         return f"{self.name}\t{self.driving.frames}\t{self.driving.size}x{self.driving.size}"
 
 
 def look(entry: Entry) -> Clip:
-    """Count, measure and hash a clip or image. Raises MediaError when it can't be read or isn't square."""
+    """Count, measure and hash a clip or image; nothing but a clip's first frame is decoded.
+
+    Raises MediaError when it can't be read or isn't square.
+    """
     if entry.kind == "image":
         image = read_image(entry.path)
         count, (height, width) = 1, image.shape[:2]
     else:
-        with VideoReader(entry.path, constant_rate=False) as video:
-            count, height, width = sum(1 for _ in video), video.info.height, video.info.width
+        info = VideoReader(entry.path).info
+        count, height, width = _count(entry.path), info.height, info.width
     if height != width:
         raise MediaError(
             f"{entry.path} is {width} x {height}; square face crops are evaluated: make them with: mmfa prepare VIDEOS -o DATASET"
@@ -118,10 +125,17 @@ def look(entry: Entry) -> Clip:
     return Clip(entry.name, entry.person, entry.path, entry.kind, count, width, sha256)
 
 
+def split_of(data: Path, split: str | None) -> str:
+    """The split that is measured: the one asked for; else "val" of a data set with an index, and all of a bare folder."""
+    return split or (ALL if is_bare(data) else "val")
+
+
 def tasks_of(
-    data: Path, *, protocol: Protocol, split: str, stride: int = 1, seed: int = 0, pairs: Path | None = None
+    data: Path, *, protocol: Protocol, split: str | None, stride: int = 1, seed: int = 0, pairs: Path | None = None
 ) -> list[Task]:
     """The clips to generate for a data set, sorted by name, so that nothing depends on the order of a listing.
+
+    split: see `split_of`; `ALL` takes every split.
 
     Raises MediaError for a data set, clip or file of pairs that can't be used, ConfigError for options that don't fit it.
     """
@@ -130,7 +144,8 @@ def tasks_of(
     if pairs and protocol == "same":
         raise ConfigError("Pairs belong to cross-identity: add --protocol cross, or leave out --pairs.")
     every = entries(data, kind=None)
-    found = {entry.name: entry for entry in every if entry.split == split}
+    split = split_of(data, split)
+    found = {entry.name: entry for entry in every if split in (ALL, entry.split)}
     clips = [entry for entry in found.values() if entry.kind == "clip"]
     if not clips:
         there = ", ".join(sorted({entry.split for entry in every if entry.kind == "clip"})) or "none"
@@ -174,8 +189,8 @@ def read_pairs(path: Path, *, sources: Sequence[str], drivers: Sequence[str]) ->
     Raises MediaError: no such file, another layout, a name that isn't there (with its line), a pair that comes twice.
     """
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.reader(read_text(path).splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
         raise MediaError(f"{path} can't be read as a file of pairs ({error}).") from error
     if not rows or rows[0] != HEADER:
         raise MediaError(f"{path} doesn't begin with the line {','.join(HEADER)}; each further line is one pair of names.")
@@ -226,6 +241,20 @@ def reference_of(protocol: Protocol, metric: str) -> str:
     if metric == "jitter":
         return "nothing"
     return "source image" if protocol == "cross" and metric in _OF_THE_SOURCE else "driving frames"
+
+
+def _count(path: Path) -> int:
+    """How many frames a video holds, without decoding them where its codec allows that; `reading.Reading` sees if it is so."""
+    with open_input(path) as container:
+        stream = video_stream(container)
+        if stream is not None and stream.codec_context.name in _FRAME_A_PACKET:
+            count = 0
+            with suppress(FFmpegError):  # the file breaks off
+                for packet in container.demux(stream):
+                    count += packet.size > 0 and not packet.is_discard
+            return count
+    with VideoReader(path, constant_rate=False) as video:
+        return sum(1 for _ in video)
 
 
 def _joined(source: str, driving: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..documents import read_json
 from ..errors import MediaError
 from ..media.files import atomic_output, check_input
 from .definitions import Definition
@@ -36,7 +37,8 @@ class Report:
 
     subject: what was evaluated; kind: model, predictions or copy-source; sha256: of the weights, or of all predicted frames.
     listing_sha256: see `protocol.listing_hash`. missed_*: frames in which no face was found. unavailable: metrics that were not
-    measured, with the reason.
+    measured, with the reason. engine, device, precision: of what computed the frames; None when nothing did here, and in reports
+    of mmfa 0.6 and before.
     """
 
     subject: str
@@ -56,6 +58,9 @@ class Report:
     figures: tuple[Figure, ...]
     unavailable: dict[str, str]
     remarks: tuple[str, ...]
+    engine: str | None = None
+    device: str | None = None
+    precision: str | None = None
     mmfa: str = __version__
 
     def figure(self, name: str) -> Figure | None:
@@ -90,7 +95,7 @@ class Report:
     def load(path: Path) -> Report:
         """Raises MediaError for a file that is no report, damaged, or of another version."""
         try:
-            record = json.loads(check_input(path).read_text(encoding="utf-8"))
+            record = read_json(check_input(path))
             if record["format"] != FORMAT:
                 raise ValueError(f"format {record['format']!r}")
             if record["version"] == VERSION:
@@ -99,10 +104,10 @@ class Report:
                 values["figures"] = tuple(_figure(item) for item in record["figures"])
                 values["remarks"] = tuple(record["remarks"])
                 return Report(**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, MediaError):
                 raise
-            raise MediaError(f"{path} is no report of mmfa evaluate, or damaged ({error}).") from error
+            raise MediaError(f"{path} is no report of mmfa evaluate, or damaged ({str(error)[:200]}).") from error
         raise MediaError(f"{path} is a report of version {record['version']}, this program reads version {VERSION}.")
 
 
@@ -173,8 +178,9 @@ def mark(figure: Figure) -> str:
 def facts(report: Report) -> list[str]:
     """What was measured on what, as a Markdown list."""
     weights = f" ({'weights' if report.kind == 'model' else 'frames'} sha256 `{report.sha256}`)" if report.sha256 else ""
+    renderer = f", {report.engine} on {report.device} in {report.precision}" if report.engine else ""
     return [
-        f"- {report.kind} `{report.subject}`{weights}, mmfa {report.mmfa}",
+        f"- {report.kind} `{report.subject}`{weights}{renderer}, mmfa {report.mmfa}",
         f"- `{report.data}`, split {report.split}: {report.clips} clips of {report.persons} persons, {report.frames} frames "
         f"(stride {report.stride}), listing sha256 `{report.listing_sha256}`, seed {report.seed}",
         f"- no face found in {report.missed_generated} generated and {report.missed_driving} driving frames",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import ConfigError, MediaError, ModelError
@@ -12,8 +12,10 @@ from .bursts import STRIDE
 from .cache import Cache
 from .definitions import DEFINITIONS, unavailable
 from .extractors import missing_faceres
-from .figures import ClipTable, clip_table, figures_of
+from .figures import ClipTable, clip_table, figures_of, metrics_of_frames
+from .folder import check_folder, whole_folder
 from .frechet import missing_fid
+from .leakage import leakage_figures
 from .measure import (
     DrivingJob,
     GeneratedJob,
@@ -25,13 +27,14 @@ from .measure import (
     load_generated,
     measure_all,
 )
-from .page import RANKED_BY, ranking, write_page
-from .protocol import Protocol, Task, listing_hash, meaningless, tasks_of, write_pairs
+from .page import RANKED_BY, write_page
+from .protocol import Protocol, Task, listing_hash, meaningless, split_of, tasks_of, write_pairs
 from .report import Report, write_report
-from .sitters import LeakageJob, jobs_of, leakage_figures, load_trials
+from .sitters import LeakageJob, jobs_of, load_trials
 from .subjects import Model, Subject
 from .trials import Trials
 
+FILES = ("report.json", "report.md", "clips.csv", "index.html", "pairs.csv")
 _OFF = {"csim_faceres": "Off without --second-identity: its weights don't come with the package."}
 
 
@@ -49,7 +52,7 @@ def evaluate(
     *,
     subject: Subject,
     protocol: Protocol = "same",
-    split: str = "val",
+    split: str | None = None,
     stride: int = STRIDE,
     seed: int = 0,
     pairs: Path | None = None,
@@ -62,42 +65,59 @@ def evaluate(
 ) -> Outcome:
     """Measure `subject` on a data set and write report.json, report.md, clips.csv, index.html (and pairs.csv) to `output`.
 
-    `cache` is by default the folder ``.cache`` beside `output`. `rank`: the metric by which clips are the worst and the best.
-    `leakage`: also what a model moves that it was not asked to move (`mmfa.evaluate.leakage`), on the driving clips' persons.
-    `second_identity`: also csim_faceres; its weights don't come with the package.
+    The folder appears whole, when all is measured, in place of an older report. `split`: see `protocol.split_of`. `cache` is by
+    default the folder ``.cache`` beside `output`. `rank`: the metric by which clips are the worst and the best. `leakage`: also
+    what a model moves that it was not asked to move (`mmfa.evaluate.leakage`), on the driving clips' persons. `second_identity`:
+    also csim_faceres; its weights don't come with the package.
     Raises MmfaError, with nothing written to `output`, for a data set, pairs or predictions that can't be evaluated.
     """
     folder = Cache(cache if cache is not None else output.parent / ".cache")
+    _check(workers=workers, seed=seed, rank=rank, protocol=protocol, second=second_identity)
+    if folder.root.resolve().is_relative_to(output.resolve()):
+        raise ConfigError(f"The kept measures would lie in the report's own folder, {output}, which is replaced whole: --cache.")
+    check_folder(output, files=FILES, mark="report.json")
+    split = split_of(data, split)
     tasks = tasks_of(data, protocol=protocol, split=split, stride=stride, seed=seed, pairs=pairs)
     subject.check(tasks)
     trials = _leakage_jobs(subject, tasks) if leakage else []
     if second_identity and (reason := missing_faceres()):
         raise ModelError(f"The second identity network can't be used: {reason} Or leave out --second-identity.")
-    for place in (output, folder.root):
-        _make(place)
+    _make(folder.root)
     generated = [GeneratedJob(subject, task, second_identity) for task in tasks]
     real: list[Job] = [DrivingJob(task.driving, stride, second_identity) for task in tasks]
     if protocol == "cross":
         real += [SourceJob(task.source, second_identity) for task in tasks]
-    measured = measure_all([*real, *generated, *trials], folder, workers=workers, quiet=quiet)
+    # Those that go through every frame of a clip come first: what the others need is then at hand.
+    measured = measure_all([*generated, *real, *trials], folder, workers=workers, quiet=quiet)
     tables = [_table(job, folder) for job in generated]
     report = _report(subject, tables, data=data, protocol=protocol, split=split, stride=stride, seed=seed)
     if trials:
         report = _with_leakage(report, load_trials(trials, folder))
     metric = rank or next(name for name in (RANKED_BY[protocol], *tables[0].values) if name in tables[0].values)
-    ranking(tables, metric)  # an unknown metric is refused before anything is written
-    write_report(output, report, tables)
-    if protocol == "cross":
-        write_pairs(output / "pairs.csv", tasks)
     jobs = {job.task.name: job for job in generated}
-    write_page(
-        output / "index.html",
-        report,
-        tables,
-        metric=metric,
-        sheet=lambda table: load_generated(jobs[table.task.name], folder).sheet,
-    )
+    with whole_folder(output) as place:
+        write_report(place, report, tables)
+        if protocol == "cross":
+            write_pairs(place / "pairs.csv", tasks)
+        write_page(
+            place / "index.html",
+            report,
+            tables,
+            metric=metric,
+            sheet=lambda table: load_generated(jobs[table.task.name], folder).sheet,
+        )
     return Outcome(report, measured)
+
+
+def _check(*, workers: int, seed: int, rank: str | None, protocol: Protocol, second: bool) -> None:
+    """Raise ConfigError for options that can't be meant."""
+    if workers < 1:
+        raise ConfigError(f"The number of workers must be 1 or more, got {workers}.")
+    if seed < 0:
+        raise ConfigError(f"The seed must be 0 or more, got {seed}.")
+    known = metrics_of_frames(protocol, second=second)
+    if rank is not None and rank not in known:
+        raise ConfigError(f"Clips can't be ranked by {rank!r}; choose from {', '.join(known)}.")
 
 
 def _table(job: GeneratedJob, cache: Cache) -> ClipTable:
@@ -157,13 +177,15 @@ def _report(
         figures=tuple(figures),
         unavailable=_unavailable(protocol, {figure.definition.name for figure in figures}),
         remarks=tuple(subject.remarks(tasks)),
+        **({} if subject.renderer is None else asdict(subject.renderer)),
     )
 
 
 def _unavailable(protocol: Protocol, measured: set[str]) -> dict[str, str]:
     """The metrics that were not `measured`, by name, each with the reason."""
     reasons = {name: meaningless(name, protocol=protocol) for name in DEFINITIONS}
-    every = _OFF | unavailable() | {name: reason for name, reason in reasons.items() if reason}
+    # What nobody asked for is off, whether it could be measured here or not: a report says the same on every machine.
+    every = unavailable() | _OFF | {name: reason for name, reason in reasons.items() if reason}
     return {name: reason for name, reason in every.items() if name not in measured}
 
 

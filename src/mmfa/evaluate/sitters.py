@@ -13,23 +13,13 @@ from ..errors import FaceError
 from ..media.image import Array
 from .cache import Cache, key_of, leaking_state, measuring_state
 from .extractors import LandmarkMeasurer
-from .figures import Figure, figure_of
-from .leakage import consistency, figures, leak
 from .protocol import Clip
+from .reading import Reading
 from .subjects import Model
 from .trials import Outputs, Person, Trials, in_circle, outputs_of
 
 FRAMES = 24
 """Frames of each person, from which the source and the drivers are taken."""
-_REFERENCES = {
-    "slider_slope": "what was asked",
-    "slider_error": "what was asked",
-    "size_breathing": "driving frames",
-    "mouth_gain": "driving frames",
-    "canonical_consistency": "other persons",
-    "interp_smoothness": "nothing",
-}
-_OWN_MOTION = "the source under its own motion"
 
 
 @dataclass(frozen=True)
@@ -54,14 +44,16 @@ class LeakageJob:
     subject: Model
     sitter: Sitter
     driver: Sitter
+    clip = None
+    wanted = ()
     length = 2 * FRAMES
 
     @cached_property
     def key(self) -> str:
         hashes = [[clip.sha256 for clip in one.clips] for one in (self.sitter, self.driver)]
-        return key_of("leakage", FRAMES, *hashes, *self.subject.state(), *leaking_state(), *measuring_state())
+        return key_of("leakage", FRAMES, *hashes, *self.subject.state(), leaking_state(), *measuring_state())
 
-    def run(self) -> dict[str, Tensor]:
+    def run(self, reading: Reading | None) -> dict[str, Tensor]:
         model = self.subject.animator().model
         person, driver = (_person(one, model.params.size) for one in (self.sitter, self.driver))
         return vars(outputs_of(model, person, driver, _measurer()))
@@ -85,15 +77,6 @@ def load_trials(jobs: Sequence[LeakageJob], cache: Cache) -> Trials:
     names = [field.name for field in fields(Outputs)]
     loaded = {job.sitter.name: cache.load(job.key) for job in jobs}
     return Trials.of({name: Outputs(*(tensors[field] for field in names)) for name, tensors in loaded.items()})
-
-
-def leakage_figures(trials: Trials, *, seed: int) -> list[Figure]:
-    """Every figure of `mmfa.evaluate.leakage`, of the model's pictures, and the consistency of its canonical keypoints."""
-    found = figures(trials.rendered, seed=seed) | {"canonical_consistency": consistency(trials.canonical, seed=seed)}
-    return [
-        figure_of(leak(name), interval, reference=_REFERENCES.get(name.partition(" ")[0], _OWN_MOTION), missed=interval.missed)
-        for name, interval in found.items()
-    ]
 
 
 @lru_cache(maxsize=2)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,11 +13,24 @@ from typing import Protocol
 import torch
 
 from ..animate import Animator
+from ..device import Precision, pick_precision
 from ..errors import FaceError, ModelError
 from ..media.image import Array
 from ..weights import from_pretrained
 from .cache import animating_state
 from .protocol import Task
+
+DEVICE = "cpu"
+"""Where models are evaluated, so that figures don't depend on who has a GPU."""
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """What computes a model's frames: the same weights give other frames on another one. engine: the program."""
+
+    engine: str
+    device: str
+    precision: str
 
 
 class Subject(Protocol):
@@ -31,6 +44,10 @@ class Subject(Protocol):
     def kind(self) -> str:
         """model, predictions or copy-source."""
 
+    @property
+    def renderer(self) -> Renderer | None:
+        """What computes the frames; None when nothing does here."""
+
     def sha256(self, tasks: Sequence[Task]) -> str | None:
         """Of the weights, or of all the frames that were given; None when there is nothing to tell apart."""
 
@@ -40,8 +57,11 @@ class Subject(Protocol):
     def key(self, task: Task) -> list[str]:
         """All that the generated frames depend on, besides the task's own files, as hashes."""
 
-    def frames(self, task: Task) -> Iterator[Array]:
-        """The generated frames (S,S,3) uint8 of `task.generated`, in order."""
+    def frames(self, task: Task, source: Array, driving: Iterable[Array]) -> Iterator[Array]:
+        """The generated frames (S,S,3) uint8 of `task.generated`, in order.
+
+        source: the first frame of `task.source`. driving: every frame of `task.driving`, to be read once.
+        """
 
     def remarks(self, tasks: Sequence[Task]) -> list[str]:
         """What a reader of the figures has to know."""
@@ -53,6 +73,7 @@ class CopySource:
 
     name: str = "copy-source"
     kind: str = "copy-source"
+    renderer: Renderer | None = None
 
     def sha256(self, tasks: Sequence[Task]) -> str | None:
         return None
@@ -63,8 +84,7 @@ class CopySource:
     def key(self, task: Task) -> list[str]:
         return [self.name]
 
-    def frames(self, task: Task) -> Iterator[Array]:
-        source = next(task.source.read())
+    def frames(self, task: Task, source: Array, driving: Iterable[Array]) -> Iterator[Array]:
         for _ in task.generated:
             yield source
 
@@ -83,6 +103,11 @@ class Model:
     def name(self) -> str:
         return _folder(self.model).resolve().name
 
+    @property
+    def renderer(self) -> Renderer:
+        """The precision is the fastest that this machine has; see `pick_precision`."""
+        return Renderer("torch", DEVICE, _precision())
+
     def sha256(self, tasks: Sequence[Task] = ()) -> str:
         """Of the file of weights."""
         with (_folder(self.model) / "model.safetensors").open("rb") as file:
@@ -98,25 +123,25 @@ class Model:
         return self.state()
 
     def state(self) -> list[str]:
-        """Of the weights, of the configuration, and of the code that animates."""
+        """Of the weights, of the configuration, of the code that animates, and of what computes."""
         config = (_folder(self.model) / "config.json").read_text(encoding="utf-8")
-        return [self.sha256(), config, *animating_state()]
+        return [self.sha256(), config, *astuple(self.renderer), animating_state()]
 
-    def frames(self, task: Task) -> Iterator[Array]:
+    def frames(self, task: Task, source: Array, driving: Iterable[Array]) -> Iterator[Array]:
         """Every frame of the driving clip is tracked, as a user's would be; `task.generated` are rendered."""
         animator = self.animator()
         try:
-            animator.set_source(next(task.source.read()), crop=False)
+            animator.set_source(source, crop=False)
         except FaceError as error:
             raise FaceError(
                 f"No face found in the first frame of {task.source.path}, which is the source; leave the clip out."
             ) from error
-        motion = animator.motion_of(task.driving.read(), crop=False).motion
+        motion = animator.motion_of(driving, crop=False).motion
         yield from animator.render(motion[torch.tensor(task.generated)], paste_back=False)
 
     def animator(self) -> Animator:
         """Loaded once in each process, and again when the file has changed."""
-        return _animator(self.model, self.sha256())
+        return _animator(self.model, self.sha256(), _precision())
 
     def remarks(self, tasks: Sequence[Task]) -> list[str]:
         size = from_pretrained(self.model).params.size
@@ -128,8 +153,12 @@ class Model:
 
 
 @lru_cache(maxsize=1)
-def _animator(model: str, sha256: str) -> Animator:
-    return Animator.from_pretrained(model, device="cpu")
+def _animator(model: str, sha256: str, precision: Precision) -> Animator:
+    return Animator.from_pretrained(model, device=DEVICE, precision=precision)
+
+
+def _precision() -> Precision:
+    return "bfloat16" if pick_precision("auto", torch.device(DEVICE)) is torch.bfloat16 else "float32"
 
 
 def _folder(model: str) -> Path:

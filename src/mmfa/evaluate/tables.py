@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..documents import read_json
 from ..errors import ConfigError, MediaError
 from .figures import Figure
 from .report import PROTOCOL_NAMES, TABLE_1, Report, definition_row, interval, number, title
@@ -144,7 +144,7 @@ def _layout(path: Path, chosen: Mapping[str, Report]) -> list[Table]:
         ordered = sorted(chosen, key=lambda label: (_place(label), label))
         return [Table("", "", {label: label for label in ordered})]
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = read_json(path)
         tables = [Table(item["heading"], item["note"], dict(item["rows"])) for item in listed]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MediaError(f"{path} is no list of tables with heading, note and rows ({error!r}).") from error
@@ -178,7 +178,7 @@ def _transposed(rows: dict[str, Report], names: list[str], metrics: dict[str, Fi
 def _published(path: Path) -> list[str]:
     """The rows of papers, apart from ours: other data, other extractors."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path)
         columns = [f"{name} {arrow}" for name, arrow in record["columns"]]
         lines = [
             f"## Published figures ({record['source']})",

@@ -9,6 +9,8 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from mmfa.errors import MediaError
+from mmfa.media.colour import Conversion, conversion, srgb_profile
 from mmfa.media.files import atomic_output, check_input
 
 Array = NDArray[np.uint8]
@@ -25,6 +28,9 @@ Array = NDArray[np.uint8]
 SMALLEST_SIDE = 16
 LARGEST_PIXELS = 400_000_000
 
+# All that is opened. Pillow knows forty formats more, some of which start another program (PostScript: Ghostscript) or have
+# hardly been tried on hostile files.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
 # What Pillow's decoders raise on damaged files, besides OSError for the plain cases.
 _DECODE_ERRORS = (
     OSError,
@@ -48,6 +54,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = {5, 6, 7, 8}
 _SAVE_OPTIONS: dict[str, tuple[str, dict[str, object]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -61,32 +68,77 @@ IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
 """Suffixes of the pictures that can be written."""
 
 
-def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Array:
-    """Read a picture as (H, W, 3) uint8 RGB, upright by its EXIF orientation, alpha laid over white.
+@dataclass(frozen=True)
+class Photo:
+    """A picture as it was read. full_size: (width, height) of the file, upright, before any reduction. profile: the name of
+    the colour profile it was converted from, None where its values are as stored."""
 
-    A picture of more than `max_pixels` is reduced to fit, its shape kept. Beyond the decoder's own buffer
-    (a JPEG is decoded at a reduced scale; other formats take 1 to 4 bytes a pixel) memory is bounded by
-    `max_pixels`. Of an animation the first frame is read.
+    image: Array
+    full_size: tuple[int, int]
+    profile: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of `image`."""
+        return self.image.shape[1], self.image.shape[0]
+
+    @property
+    def reduced(self) -> bool:
+        return self.size != self.full_size
+
+
+def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Array:
+    """The (H, W, 3) uint8 RGB of a picture; see `read_photo`."""
+    return read_photo(path, max_pixels=max_pixels).image
+
+
+def read_photo(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Photo:
+    """Read a picture as (H, W, 3) uint8 sRGB, upright by its EXIF orientation, alpha laid over white.
+
+    Read are JPEG, PNG, WEBP, AVIF, GIF, BMP, TIFF, PPM and JPEG 2000, whatever the suffix. A picture of more than `max_pixels`
+    is reduced to fit, its shape kept. Beyond the decoder's own buffer (a JPEG is decoded at a reduced scale; other formats
+    take 1 to 4 bytes a pixel) memory is bounded by `max_pixels`. Of an animation the first frame is read. A colour profile
+    other than sRGB's is converted to sRGB (`mmfa.media.colour`); one that is broken is ignored.
 
     Raises:
         MediaError: missing, damaged, not a picture, under 16 pixels a side, or over 400 megapixels.
     """
+    with open_picture(path) as picture:
+        width, height = picture.size
+        if width * height > LARGEST_PIXELS:
+            raise MediaError(
+                f"{path} is too large: {width} x {height} pixels, the limit is {LARGEST_PIXELS // 1_000_000} megapixels."
+            )
+        if min(width, height) < SMALLEST_SIDE:
+            raise MediaError(f"{path} is too small: {width} x {height} pixels, at least {SMALLEST_SIDE} a side are needed.")
+        target = _fitted_size(width, height, max_pixels)
+        picture.draft(None, target)
+        picture.load()
+        if picture.size == (height, width):  # Pillow turns a TIFF upright by itself, and then drops the tag
+            width, height, target = height, width, target[::-1]
+        convert = conversion(picture.info.get("icc_profile"), picture.mode)
+        reduced = _reduced_rgb(picture, target, convert)
+        orientation = _orientation(picture)
+    turn = _UPRIGHT.get(orientation)
+    if orientation in _ON_ITS_SIDE:
+        width, height = height, width
+    image = np.array(reduced if turn is None else reduced.transpose(turn))
+    return Photo(image, (width, height), None if convert is None else convert.name)
+
+
+@contextmanager
+def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """A picture file, opened by Pillow but not decoded yet; every picture of the package is opened here.
+
+    Only the formats of `read_photo` are tried. There is no limit on the number of pixels.
+
+    Raises:
+        MediaError: missing, or not a picture; also for what a damaged one raises inside the block.
+    """
     file = check_input(path)
     try:
         with _open_unbounded(file) as picture:
-            width, height = picture.size
-            if width * height > LARGEST_PIXELS:
-                raise MediaError(
-                    f"{path} is too large: {width} x {height} pixels, the limit is {LARGEST_PIXELS // 1_000_000} megapixels."
-                )
-            if min(width, height) < SMALLEST_SIDE:
-                raise MediaError(f"{path} is too small: {width} x {height} pixels, at least {SMALLEST_SIDE} a side are needed.")
-            target = _fitted_size(width, height, max_pixels)
-            picture.draft(None, target)
-            picture.load()
-            reduced = _reduced_rgb(picture, target)
-            # After load: Pillow turns a TIFF upright by itself and then drops the tag.
-            turn = _UPRIGHT.get(_orientation(picture))
+            yield picture
     except MediaError:
         raise
     except UnidentifiedImageError as error:
@@ -95,13 +147,13 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) ->
         raise MediaError(f"{path} needs more memory than there is; make the picture smaller.") from error
     except _DECODE_ERRORS as error:
         raise MediaError(f"{path} is a damaged or unsupported picture ({error}).") from error
-    return np.array(reduced if turn is None else reduced.transpose(turn))
 
 
 def write_image(path: str | os.PathLike[str], image: Array, *, note: str | None = None) -> None:
     """Write an (H, W, 3) uint8 image; the suffix (png, jpg, webp, bmp, tif) sets the format.
 
-    `note` is kept in the file: as the text "Comment" of a PNG, as the EXIF description of other formats; BMP has no place.
+    The file says that its colours are sRGB, by a profile. `note` is kept in it: as the text "Comment" of a PNG, as the EXIF
+    description of other formats. BMP has no place for either.
 
     Raises:
         MediaError: unknown suffix or unwritable place.
@@ -114,8 +166,13 @@ def write_image(path: str | os.PathLike[str], image: Array, *, note: str | None 
     picture_format, options = _SAVE_OPTIONS[path.suffix.lower()]
     with atomic_output(path) as temporary:
         Image.fromarray(np.ascontiguousarray(image)).save(
-            temporary, format=picture_format, **options, **_note_options(picture_format, note)
+            temporary, format=picture_format, **options, **_profile_options(picture_format), **_note_options(picture_format, note)
         )
+
+
+def _profile_options(picture_format: str) -> dict[str, object]:
+    profile = None if picture_format == "BMP" else srgb_profile()
+    return {} if profile is None else {"icc_profile": profile}
 
 
 def _note_options(picture_format: str, note: str | None) -> dict[str, object]:
@@ -191,11 +248,18 @@ def _open_unbounded(path: Path) -> Iterator[Image.Image]:
     with _open_lock:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            picture = Image.open(path)
+            picture = Image.open(path, formats=_formats())
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with picture:
         yield picture
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those of our formats that this Pillow has."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _fitted_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
@@ -203,8 +267,8 @@ def _fitted_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def _reduced_rgb(picture: Image.Image, target: tuple[int, int]) -> Image.Image:
-    """Convert to RGB at about `target` size strip by strip, so that no second full-size copy is made."""
+def _reduced_rgb(picture: Image.Image, target: tuple[int, int], convert: Conversion | None) -> Image.Image:
+    """Convert to sRGB at about `target` size strip by strip, so that no second full-size copy is made."""
     width, height = picture.size
     factor = max(1, min(width // target[0], height // target[1]))
     reduced = Image.new("RGB", (-(-width // factor), -(-height // factor)))
@@ -213,8 +277,13 @@ def _reduced_rgb(picture: Image.Image, target: tuple[int, int]) -> Image.Image:
     unit_range = extrema is not None and float(extrema[1]) <= 1.0  # type: ignore[arg-type]
     rows = factor * max(1, _STRIP_ROWS // factor)
     for top in range(0, height, rows):
-        strip = _to_rgb(picture.crop((0, top, width, min(top + rows, height))), unit_range=unit_range)
-        reduced.paste(strip.reduce(factor), (0, top // factor))
+        strip = picture.crop((0, top, width, min(top + rows, height)))
+        if convert is None or convert.mode == "RGB":
+            small = _to_rgb(strip, unit_range=unit_range).reduce(factor)
+            reduced.paste(small if convert is None else convert(small), (0, top // factor))
+        else:
+            flat = strip if convert.mode == "CMYK" else _to_rgb(strip, unit_range=unit_range).getchannel(0)
+            reduced.paste(convert(flat.reduce(factor)), (0, top // factor))
     if reduced.width * reduced.height > target[0] * target[1]:
         reduced = reduced.resize(target, Image.Resampling.LANCZOS)
     return reduced

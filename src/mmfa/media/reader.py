@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
-from av.video.reformatter import Colorspace
+from av.video.reformatter import Colorspace, Interpolation
 from av.video.stream import VideoStream
 
 from mmfa.errors import MediaError
-from mmfa.media.container import open_input, start_seconds, video_stream
+from mmfa.media.container import open_video, start_seconds
 from mmfa.media.files import check_input
 from mmfa.media.image import Array
 
@@ -32,8 +33,13 @@ _TOLERANCE = 0.75
 _REORDERING = 3
 # Longer holes come from broken timestamps (files joined carelessly) and are not filled with repeats.
 _LONGEST_HOLE_SECONDS = 60.0
-# What libav also opens as "video": pictures, text drawn as a terminal, lists of other files.
-_NOT_VIDEO = {"image2", "tty", "hls", "dash", "concat", "sdp"}
+# Fewer key frames than these say little of what a long video shows.
+_FEW_KEY_FRAMES = 24
+LONGEST_SIDE = 4096
+"""Larger frames are reduced to this, in pixels, before they become RGB: all that is called 4k stays as it is."""
+_LARGE_PIXELS = 3840 * 2160
+# Each thread holds a frame of its own: 50 MB or more where frames are larger than `_LARGE_PIXELS`.
+_LARGE_THREADS = 2
 _HD_ROWS = 720
 _UNSPECIFIED = 2
 
@@ -43,7 +49,7 @@ class VideoInfo:
     """What a video file says about itself.
 
     Attributes:
-        width, height: size in pixels of the upright frames.
+        width, height: size in pixels of the upright frames as they are read; see `VideoReader`.
         fps: average frames per second.
         frame_count: estimate, None if unknown.
         duration: seconds, None if unknown.
@@ -75,6 +81,9 @@ class VideoReader:
     or dropped by their timestamps, so that written at `info.fps` they stay in step with the sound. Frames of
     a constant-rate video come out exactly once each. Without it every decoded frame has its own time.
 
+    Frames of over 4096 pixels a side are reduced to that as they become RGB: searching an 8k frame for faces takes gigabytes.
+    All others come as they are stored.
+
     Attributes:
         info: properties of the video, see `VideoInfo`.
         skipped: packets of the current or last iteration that could not be decoded.
@@ -92,8 +101,9 @@ class VideoReader:
             first = next(self._decode(container, stream), None)
             if first is None:
                 raise MediaError(f"{self.path} is damaged: no frame of it can be decoded.")
-            self._stored_size = (first.width, first.height)
-            self.info = _describe(container, stream, first)
+            self._stored_size = _fitted(first.width, first.height)
+            self._is_hd = first.height >= _HD_ROWS
+            self.info = _describe(container, stream, first, self._stored_size)
 
     def __enter__(self) -> VideoReader:
         return self
@@ -111,6 +121,29 @@ class VideoReader:
         for frames in list(self._iterations):
             frames.close()
 
+    def glance(self, most: int) -> Iterator[Frame]:
+        """At most `most` frames, spread over the whole video, with their times: a first look at a long one.
+
+        They are key frames, which are decoded without what lies between them; where there are too few of those, every n-th frame.
+        """
+        with self._open() as (container, stream):
+            keys = self._count_key_frames(container, stream)
+        if keys < min(most, _FEW_KEY_FRAMES):
+            count = self.info.frame_count or 0
+            yield from islice(self, 0, None, max(1, -(-count // most)))
+            return
+        with self._open() as (container, stream):
+            stream.codec_context.skip_frame = "NONKEY"
+            for frame, time, _ in islice(self._timed(self._decode(container, stream), stream), 0, None, -(-keys // most)):
+                yield Frame(image=self._upright(frame), time=time)
+
+    def _count_key_frames(self, container: InputContainer, stream: VideoStream) -> int:
+        count = 0
+        with suppress(FFmpegError):  # the file breaks off
+            for packet in container.demux(stream):
+                count += packet.is_keyframe and packet.size > 0
+        return count
+
     def _frames(self) -> Generator[Frame]:
         with self._open() as (container, stream):
             timed = self._timed(self._decode(container, stream), stream)
@@ -122,15 +155,10 @@ class VideoReader:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        with open_input(self.path) as container:
-            stream = video_stream(container)
-            if container.format.name in _NOT_VIDEO or container.format.name.endswith("_pipe"):
-                raise MediaError(f"{self.path} is not a video.")
-            if stream is None:
-                raise MediaError(f"{self.path} has no video in it.")
-            if stream.codec_context is None:
-                raise MediaError(f"{self.path} uses a video codec that cannot be read.")
+        with open_video(self.path) as (container, stream):
             stream.thread_type = "AUTO"
+            if stream.codec_context.width * stream.codec_context.height > _LARGE_PIXELS:
+                stream.codec_context.thread_count = min(_LARGE_THREADS, os.cpu_count() or 1)
             yield container, stream
 
     def _decode(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
@@ -206,17 +234,24 @@ class VideoReader:
     def _upright(self, frame: VideoFrame) -> Array:
         width, height = self._stored_size
         # Untagged HD is BT.709 by convention, but libav would take it for BT.601.
-        untagged_hd = frame.colorspace == _UNSPECIFIED and height >= _HD_ROWS
+        untagged_hd = frame.colorspace == _UNSPECIFIED and self._is_hd
         rgb = frame.reformat(
             width=width,
             height=height,
             format="rgb24",
             src_colorspace=Colorspace.ITU709 if untagged_hd else None,
+            interpolation=Interpolation.AREA if max(frame.width, frame.height) > LONGEST_SIDE else None,
         ).to_ndarray()
         return np.ascontiguousarray(np.rot90(rgb, self.info.rotation // 90), dtype=np.uint8)
 
 
-def _describe(container: InputContainer, stream: VideoStream, first: VideoFrame) -> VideoInfo:
+def _fitted(width: int, height: int) -> tuple[int, int]:
+    """The size to read frames at: their own, or `LONGEST_SIDE` on the longer side."""
+    shrink = max(1.0, max(width, height) / LONGEST_SIDE)
+    return max(1, round(width / shrink)), max(1, round(height / shrink))
+
+
+def _describe(container: InputContainer, stream: VideoStream, first: VideoFrame, size: tuple[int, int]) -> VideoInfo:
     rate = stream.average_rate or stream.guessed_rate
     fps = rate if rate is not None and 0 < rate <= _HIGHEST_RATE else _DEFAULT_RATE
     duration: float | None = None
@@ -226,7 +261,7 @@ def _describe(container: InputContainer, stream: VideoStream, first: VideoFrame)
         duration = container.duration / av.time_base
     frame_count = stream.frames or (None if duration is None else round(duration * fps))
     rotation = round(first.rotation / 90) * 90 % 360
-    width, height = first.width, first.height
+    width, height = size
     if rotation in (90, 270):
         width, height = height, width
     return VideoInfo(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from av.video.stream import VideoStream
 
 from mmfa.errors import MediaError
 from mmfa.media.container import open_input
-from mmfa.media.files import atomic_output, check_input
+from mmfa.media.files import atomic_output, check_input, disk_fault, replacing
 from mmfa.media.image import Array
 from mmfa.media.sound import packet_seconds, sound_packets
 
@@ -54,7 +53,7 @@ class VideoWriter:
         note: the comment in the file's metadata.
 
     Raises:
-        MediaError: unknown suffix, unwritable place, full disk, unreadable sound, or no frame written.
+        MediaError: unknown suffix, unwritable place, full disk, unreadable sound, no frame written; a path that is `audio_from`.
         ValueError: fps or size out of range, or a frame of the wrong shape.
     """
 
@@ -86,6 +85,8 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         suffix = self.path.suffix.lower()
         with ExitStack() as resources:
+            if self.audio_from is not None:
+                resources.enter_context(replacing([self.path], inputs=[self.audio_from]))
             temporary = resources.enter_context(atomic_output(self.path))
             with self._errors():
                 self._output = resources.enter_context(_closing(av.open(str(temporary), "w", options=_CONTAINER_OPTIONS[suffix])))
@@ -165,7 +166,7 @@ class VideoWriter:
         try:
             yield
         except FFmpegError as error:
-            if error.errno == errno.ENOSPC:
+            if disk_fault(error) is not None:
                 raise  # atomic_output has the sentence for it
             raise MediaError(f"{self.path} cannot be written: {error.strerror}.") from error
 

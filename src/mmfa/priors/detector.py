@@ -20,6 +20,9 @@ SAME_FACE_IOU = 0.3
 MARGIN = 0.25  # padding, of the longer side, for faces that fill the image
 TILES = (0.6, 0.4, 0.25)  # tile sides, of the longer side, for faces that are small in it
 TILE_STEP = 0.75  # at most, of a tile
+ELONGATED = 3.0  # longer by shorter side: in a window of the whole image, a face of its full height is 40 pixels
+STRIP_TILES = (1.0, 1.0 + 2 * MARGIN, 0.6, 0.4)  # tile sides, of the shorter side, for elongated images
+MOST_TILES = 160  # of one scale; a longer strip isn't searched at that scale
 
 Window = tuple[float, float, float]  # a square: centre x, centre y, side, in pixels
 
@@ -55,15 +58,20 @@ class FaceDetector(nn.Module):
         """Faces in `image`, an (H, W, 3) uint8 array or a (3, H, W) tensor in [0, 1].
 
         The whole image is searched, then, while there are fewer than `at_least` faces, the image with a
-        margin and overlapping tiles of it.
+        margin and overlapping tiles of it. Of an elongated image (a panorama) the tiles have its shorter side,
+        then that with a margin, then less, and the whole is not looked at: all it shows is too small there.
         """
         picture = _as_tensor(image).to(self.anchors)
         height, width = picture.shape[-2:]
-        longer = max(height, width)
-        whole = (width / 2, height / 2, float(longer))
-        with_margin = (width / 2, height / 2, longer * (1 + 2 * MARGIN))
-        searches = [([whole], MIN_SCORE), ([with_margin], MIN_SCORE)]
-        searches += [(_tiles(height, width, part * longer), MIN_TILE_SCORE) for part in TILES]
+        longer, shorter = max(height, width), min(height, width)
+        if longer <= ELONGATED * shorter:
+            whole = (width / 2, height / 2, float(longer))
+            with_margin = (width / 2, height / 2, longer * (1 + 2 * MARGIN))
+            searches = [([whole], MIN_SCORE), ([with_margin], MIN_SCORE)]
+            searches += [(_tiles(height, width, part * longer), MIN_TILE_SCORE) for part in TILES]
+        else:
+            strips = [(_tiles(height, width, part * shorter), MIN_TILE_SCORE) for part in STRIP_TILES]
+            searches = [strip for strip in strips if len(strip[0]) <= MOST_TILES]
         candidates = torch.zeros(0, 17)
         found: list[Detection] = []
         for windows, threshold in searches:

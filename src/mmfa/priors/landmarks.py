@@ -95,8 +95,6 @@ class FaceLandmarker(nn.Module):
         points = self._assemble(mesh.reshape(count, 468, 3), lips, eye, other_eye, iris, other_iris) / size
         return Landmarks(to_grid(from_roi(points, roi), height, width), flag.reshape(count).sigmoid())
 
-    landmarks = forward
-
     def _assemble(self, mesh: Tensor, lips: Tensor, eye: Tensor, other_eye: Tensor, *irises: Tensor) -> Tensor:
         """Put the refined lips and eyes in place; append the irises at the mean depth of their eye."""
         xy, z = mesh[..., :2], mesh[..., 2]
@@ -114,12 +112,25 @@ class FaceTracker:
 
     `face` is the index, by size, of the face to follow in the first frame that shows a face. From then on the
     region comes from the previous frame's landmarks, and after a loss from the detection nearest to them.
+    `name` is what errors call the video.
+
+    Attributes:
+        faces: how many faces the first frame that shows one was found to have.
     """
 
-    def __init__(self, face: int = 0, *, landmarker: FaceLandmarker | None = None, detector: FaceDetector | None = None) -> None:
+    def __init__(
+        self,
+        face: int = 0,
+        *,
+        landmarker: FaceLandmarker | None = None,
+        detector: FaceDetector | None = None,
+        name: str = "the picture",
+    ) -> None:
         self.face = face
         self.landmarker = landmarker or FaceLandmarker()
         self.detector = detector or FaceDetector()
+        self.name = name
+        self.faces = 0
         self._last: TrackedFace | None = None
         self._roi: Tensor | None = None
 
@@ -148,7 +159,10 @@ class FaceTracker:
         if self._roi is None:
             found = self.detector.detect(picture, at_least=self.face + 1)
             if found and len(found) <= self.face:
-                raise FaceError(f"face {self.face} asked for, but only {len(found)} found; faces count from 0")
+                raise FaceError(
+                    f"{self.name}: face {self.face} was asked for, but only {len(found)} found; faces count from 0, the largest."
+                )
+            self.faces = len(found)
             return found[self.face] if found else None
         centre = self._roi[:2]
         found = self.detector.detect(picture)

@@ -20,7 +20,7 @@ from ..nets.anchors import VERTICES
 from ..nets.canonical import MeshCanonicalDetector
 from ..nets.mmfa import MMFA, FaceInput
 from . import losses
-from .data import ClipDataset, face_of, mirror
+from .data import ClipDataset, even_frames, face_of, mirror
 
 IDENTITY_DIRECTIONS = 4
 """How many directions x_c keeps. On unseen people a fifth differs hardly more between them than within one (docs/leakage.md)."""
@@ -47,7 +47,9 @@ class Shapes:
     @staticmethod
     def of(data: ClipDataset) -> Shapes:
         """People in the order of `ClipDataset.people`. The means of the `PASSING` measures are regressed out of the shapes."""
-        parts = [_even(torch.cat([clip.mesh for clip in clips])) for clips in data.people.values()]
+        parts = [
+            torch.cat([clip.meshes(frames) for clip, frames in even_frames(clips, FRAMES)]) for clips in data.people.values()
+        ]
         meshes = torch.cat(parts)
         person = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(part) for part in parts]))
         means = torch.stack([part.mean(0) for part in parts])
@@ -178,7 +180,7 @@ class Draw:
         frames = []
         for _ in range(2):
             clips = [people[one][index(len(people[one]))] for one in who]
-            frames.append(torch.stack([clip.landmarks[index(len(clip.landmarks))] for clip in clips]))
+            frames.append(torch.cat([clip.points([index(clip.length)]) for clip in clips]))
         flipped = torch.rand(count, generator=generator) < 0.5
         neutral = shapes.neutral[who]
         neutral = torch.where(flipped[:, None, None], mirror(neutral), neutral)
@@ -236,10 +238,6 @@ def _still(mesh: Tensor) -> FaceInput:
     count = len(mesh)
     still = torch.eye(3).to(mesh).expand(count, 3, 3)
     return FaceInput(mesh.new_zeros(count, 0), mesh, still, mesh.new_ones(count, 1), mesh.new_zeros(count, 3))
-
-
-def _even(meshes: Tensor) -> Tensor:
-    return meshes[torch.linspace(0, len(meshes) - 1, min(FRAMES, len(meshes))).round().long()]
 
 
 def components(rows: Tensor, count: int) -> Tensor:

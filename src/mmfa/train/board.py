@@ -9,6 +9,7 @@ import torch
 from tensorboardX import SummaryWriter
 from torch import Tensor
 
+from ..documents import parse_json
 from ..media.files import atomic_output
 from ..media.image import Array, contact_sheet, to_uint8, write_image
 from ..motion import Motion
@@ -56,7 +57,7 @@ class Board:
 
 def _step(line: str) -> int:
     try:
-        return int(json.loads(line)["step"])
+        return int(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return 1 << 62  # a line cut off by a kill
 

@@ -96,14 +96,14 @@ def picture_effects(model: MMFA, steps: Tensor, clips: ClipDataset, *, count: in
 
 def people_of(clips: ClipDataset) -> tuple[Tensor, Tensor]:
     """Of every frame, clip by clip: whose it is (T,), counted from 0, and its weight (T,), sum 1, the same for every person."""
-    lengths = torch.tensor([sum(len(clip.landmarks) for clip in own) for own in clips.people.values()])
+    lengths = torch.tensor([sum(clip.length for clip in own) for own in clips.people.values()])
     person = torch.arange(len(lengths)).repeat_interleave(lengths)
     return person, (1 / (lengths * len(lengths)))[person]
 
 
 def frames_of(clips: ClipDataset) -> list[tuple[Clip, int]]:
     """All frames, clip by clip."""
-    return [(clip, index) for clip in clips.clips for index in range(len(clip.landmarks))]
+    return [(clip, index) for clip in clips.clips for index in range(clip.length)]
 
 
 def drawn_frames(clips: ClipDataset, count: int, seed: int) -> list[int]:
@@ -115,7 +115,7 @@ def drawn_frames(clips: ClipDataset, count: int, seed: int) -> list[int]:
 
 def _in_pictures(model: MMFA, steps: Tensor, clip: Clip, index: int, *, tracker: Callable[[], FaceTracker]) -> Tensor | None:
     """Changes (S,7) in renderings of one frame; None where a face is lost."""
-    source = model.source(face_of(clip.images([index], size=model.params.size), clip.landmarks[[index]]))
+    source = model.source(face_of(clip.images([index], size=model.params.size), clip.points([index])))
     features = source.motion.expression + torch.cat([torch.zeros_like(steps[:1]), steps])
     driving = replace(source.motion.expand(len(features)), expression=features)
     points = []

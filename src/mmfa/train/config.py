@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import math
+import reprlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..errors import ConfigError
+from ..documents import read_text
+from ..errors import ConfigError, MediaError
 from ..media.files import check_input
 from ..motion import COMPOSITIONS
 
+_LARGEST_BYTES = 1_000_000
+_DEEPEST = 10
 _CHOICES = {
     "precision": ("float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda", "mps"),
@@ -22,6 +27,7 @@ _CHOICES = {
 }
 _POSITIVE = (
     "candidates",
+    "cache_limit",
     "fps",
     "steps",
     "batch",
@@ -34,6 +40,15 @@ _POSITIVE = (
     "save_every",
     "sample_every",
 )
+_LARGEST = {
+    "seed": 2**32 - 1,
+    "threads": 1024,
+    "workers": 1024,
+    "batch": 100_000,
+    "anchor_batch": 100_000,
+    "candidates": 1000,
+    "pictures": 1_000_000,
+}
 _FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from")
 
 
@@ -54,6 +69,7 @@ class TrainConfig:
     # data
     cache: str = ""
     cached_side: int = 0
+    cache_limit: float = 100.0
     fps: float = 8.4
     split: str = "train"
     candidates: int = 1
@@ -148,12 +164,11 @@ class TrainConfig:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 wanted = " or ".join(choice for choice in choices if choice)
-                raise ConfigError(f"{name} must be {wanted}, not {getattr(self, name)!r}.")
+                raise ConfigError(f"{name} must be {wanted}, not {reprlib.repr(getattr(self, name))}.")
         for field in fields(self):
             if field.name.startswith("loss_") and not getattr(self, field.name) >= 0:
                 raise ConfigError(f"{field.name} must be 0 or more, not {getattr(self, field.name)!r}.")
-        if self.minutes < 0 or self.workers < 0:
-            raise ConfigError("minutes and workers must be 0 or more.")
+        check_values(self)
         if self.batch % self.accumulate:
             raise ConfigError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate}).")
 
@@ -163,23 +178,34 @@ class TrainConfig:
         return load_config(TrainConfig, path, required=("data", "output"))
 
 
+def check_values(config: Any) -> None:
+    """What holds of every key of a config. Raises ConfigError that names the key."""
+    for name, value in vars(config).items():
+        if isinstance(value, str):
+            if not value and name in ("data", "output"):
+                raise ConfigError(f"{name} must name a folder.")
+        elif isinstance(value, (int, float)):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must be a number of 0 or more, not {value!r}.")
+            if value > _LARGEST.get(name, math.inf):
+                raise ConfigError(f"{name} must be at most {_LARGEST[name]}, not {value!r}.")
+
+
 def load_config(kind: type, path: str | Path, *, required: tuple[str, ...]) -> Any:
-    """A dataclass of str, int, float, bool and tuple[str, ...] fields from a YAML file. Raises ConfigError, naming the key."""
-    try:
-        values = yaml.safe_load(check_input(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a text file.") from error
+    """A dataclass of str, int, float, bool and tuple[str, ...] fields from a YAML file.
+
+    Raises ConfigError, naming the key; MediaError where there is no such file.
+    """
+    values = _read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys and values.")
     kinds = {field.name: str(field.type) for field in fields(kind)}
     for key, value in values.items():
         if key not in kinds:
             near = difflib.get_close_matches(str(key), kinds, n=1)
-            raise ConfigError(f"{path}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
+            raise ConfigError(f"{path}: unknown key {reprlib.repr(key)}" + (f"; did you mean {near[0]!r}?" if near else "."))
         if not _fits(value, kinds[key]):
-            raise ConfigError(f"{path}: {key} must be of type {kinds[key]}, not {value!r}.")
+            raise ConfigError(f"{path}: {key} must be of type {kinds[key]}, not {reprlib.repr(value)}.")
     missing = [name for name in required if name not in values]
     if missing:
         raise ConfigError(f"{path}: the key {missing[0]!r} is missing.")
@@ -188,6 +214,40 @@ def load_config(kind: type, path: str | Path, *, required: tuple[str, ...]) -> A
         return kind(**values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values in lists and keys, few within one another; an alias of a whole list is refused, as bombs are made of them."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            if isinstance(self.anchors.get(event.anchor), yaml.CollectionNode):
+                raise yaml.MarkedYAMLError(None, None, "aliases of lists and keys are not taken", event.start_mark)
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise yaml.MarkedYAMLError(None, None, f"nested more than {_DEEPEST} deep", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _read_yaml(path: str | Path) -> object:
+    """The value of a YAML file. Raises ConfigError; MediaError where there is no such file."""
+    try:
+        text = read_text(check_input(path), limit=_LARGEST_BYTES)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file.") from error
+    except MediaError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read: {error}.") from error
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates and numbers that are none
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
 
 
 def _fits(value: object, kind: str) -> bool:

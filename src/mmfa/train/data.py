@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,22 +21,54 @@ from ..nets.anchors import EYES, LIPS, VERTICES
 from ..nets.mmfa import FaceInput
 from ..priors.landmarks import eye_opening, mouth_opening
 from ..priors.pose import head_pose, normalise, template
-from .cache import CachedClip
+from .cache import MEAN_MESH, CachedClip
 from .stills import draw_move, move_head
+
+HELD_FRAMES = 100_000
+"""Landmarks of so many frames, 1.1 GB with the meshes, are held in memory; of larger data sets they are read pair by pair."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One tracked clip, or a still: T = 1. landmarks (T,478,3) in grid coordinates, mesh (T,478,3) pose-normalised.
+    """One tracked clip of T frames, or a still: T = 1.
 
-    The frames (T,S,S,3) uint8 stay on disk unless `frames` holds them, on whatever device.
+    Frames (T,S,S,3) uint8 and landmarks stay on disk and are read as they are asked for, unless `frames` holds the ones, on
+    whatever device, and `held` the others, as (T,478,3) in grid coordinates and (T,478,3) pose-normalised.
     """
 
     path: Path
     person: str
-    landmarks: Tensor
-    mesh: Tensor
+    length: int
+    held: tuple[Tensor, Tensor] | None = None
     frames: Tensor | None = None
+
+    @property
+    def landmarks(self) -> Tensor:
+        """All landmarks (T,478,3) in grid coordinates."""
+        return self.points()
+
+    @property
+    def mesh(self) -> Tensor:
+        """All pose-normalised landmarks (T,478,3)."""
+        return self.meshes()
+
+    def points(self, indices: Sequence[int] | None = None) -> Tensor:
+        """Landmarks (n,478,3) in grid coordinates, of some frames or of all. Raises MediaError when the cache file is damaged."""
+        if self.held is not None:
+            return self.held[0] if indices is None else self.held[0][list(indices)]
+        try:
+            with safe_open(str(self.path), "pt") as file:
+                rows = file.get_slice("landmarks")
+                return rows[:] if indices is None else torch.stack([rows[i] for i in indices])
+        except (SafetensorError, OSError) as error:
+            raise MediaError(f"{self.path} cannot be read ({error}).") from error
+
+    def meshes(self, indices: Sequence[int] | None = None) -> Tensor:
+        """Pose-normalised landmarks (n,478,3), of some frames or of all. Raises MediaError when the cache file is damaged."""
+        if self.held is not None:
+            return self.held[1] if indices is None else self.held[1][list(indices)]
+        points = self.points(indices)
+        return normalise(points, head_pose(points))
 
     def images(self, indices: list[int], *, size: int) -> Tensor:
         """Frames (n,3,size,size) in [0,1]. Raises MediaError when the cache file is damaged."""
@@ -91,14 +124,14 @@ class Pair:
 
     def landmarks(self) -> Tensor:
         """(2,478,3) of source and driving, not mirrored yet."""
-        points = self.clip.landmarks[[self.source, self.driving]]
+        points = self.clip.points([self.source, self.driving])
         return points if self.move is None else torch.cat([points[:1], transform_points(points[1:], self.move[None])])
 
     def images(self, *, size: int) -> Tensor:
         """(2,3,size,size) of source and driving, mirrored and with their colours. Raises MediaError for a damaged clip."""
         both = self.clip.images([self.source, self.driving], size=size)
         if self.move is not None:
-            both[1] = move_head(both[1], self.clip.landmarks[self.driving].to(both), self.move.to(both))
+            both[1] = move_head(both[1], self.clip.points([self.driving])[0].to(both), self.move.to(both))
         both = both.flip(-1) if self.flip else both
         return (both * self.gain.to(both) + self.offset.to(both)).clamp(0, 1)
 
@@ -142,24 +175,29 @@ class Batch:
 class ClipDataset:
     """Clips grouped by person, and stills. Persons are drawn evenly, then a clip, then two of its frames."""
 
-    def __init__(self, files: list[CachedClip], *, size: int, resident: torch.device | str | None = None) -> None:
-        """With `resident` all frames are held, as uint8, on that device. Damaged cache files are skipped and named."""
+    def __init__(
+        self, files: list[CachedClip], *, size: int, resident: torch.device | str | None = None, held: int = HELD_FRAMES
+    ) -> None:
+        """With `resident` all frames are held, as uint8, on that device. Landmarks are held in memory, unless there are more
+        than `held` frames of them. Damaged cache files are skipped and named."""
         self.size = size
         self.people: dict[str, list[Clip]] = {}
         self.stills: list[Clip] = []
+        hold = resident is not None or sum(_length(cached) for cached in files) <= held
+        totals: dict[str, Tensor] = {}
         for cached in tqdm(files, desc="loading frames", unit="clip", disable=None if resident else True):
             try:
-                with safe_open(str(cached.path), "pt") as tensors:
-                    landmarks = tensors.get_tensor("landmarks")
-                    frames = tensors.get_tensor("frames").to(resident) if resident is not None else None
+                clip, mean = _open(cached, hold=hold, resident=resident)
             except (SafetensorError, OSError) as error:
                 tqdm.write(f"skipped: {cached.path} cannot be read ({error}).")
                 continue
-            mesh = normalise(landmarks, head_pose(landmarks))
-            clip = Clip(cached.path, cached.person, landmarks, mesh, frames)
-            (self.stills if len(mesh) == 1 else self.people.setdefault(cached.person, [])).append(clip)
+            if clip.length == 1:
+                self.stills.append(clip)
+                continue
+            self.people.setdefault(cached.person, []).append(clip)
+            totals[cached.person] = totals.get(cached.person, 0) + clip.length * mean
         self.clips = [clip for clips in self.people.values() for clip in clips]
-        self.shapes = {person: torch.cat([clip.mesh for clip in clips]).mean(0) for person, clips in self.people.items()}
+        self.shapes = {person: totals[person] / sum(clip.length for clip in clips) for person, clips in self.people.items()}
         if not self.clips:
             raise MediaError(
                 "No clip of the training data could be read (pictures alone don't do); delete the cache to track them anew."
@@ -200,20 +238,10 @@ class ClipDataset:
             still = bool(augmentation.stills and self.stills) and float(torch.rand(1, generator=generator)) < augmentation.stills
             clips = [self.stills[index(len(self.stills))]] if still else people[index(len(people))]
             clip = clips[index(len(clips))]
-            source = index(len(clip.mesh))
-            options = [index(len(clip.mesh)) for _ in range(candidates)]
+            source = index(clip.length)
+            options = [index(clip.length) for _ in range(candidates)]
             part = index(3)  # the head, the lips, the eyes
-            points = (clip.landmarks, clip.mesh[:, list(LIPS)], clip.mesh[:, list(EYES)])[part]
-            moved = [float((points[option] - points[source]).abs().mean()) for option in options]
-            if steady and part:
-                places = clip.landmarks
-                moved = [
-                    m - steady * float((places[o] - places[source]).abs().mean()) for m, o in zip(moved, options, strict=True)
-                ]
-            driving = options[moved.index(max(moved))]
-            if candidates > 1 and part:
-                shown = mouth_opening(clip.mesh) if part == 1 else -eye_opening(clip.mesh)
-                source, driving = sorted((source, driving), key=lambda frame, shown=shown: float(shown[frame]))  # type: ignore[misc]
+            source, driving = _chosen(clip, source, options, part, steady) if candidates > 1 else (source, options[0])
             angle = symmetric(1) * augmentation.transform_angle
             zoom = (symmetric(1) * augmentation.transform_scale).exp()
             pairs.append(
@@ -237,13 +265,17 @@ class ClipDataset:
         tints = symmetric(count, 4)
         return [replace(pair, bend=bend, tint=tint) for pair, bend, tint in zip(pairs, bends, tints, strict=True)]
 
+    def _shape(self, clip: Clip) -> Tensor:
+        """The mean mesh (478,3) of a clip's person; of a person without clips the still's own."""
+        return self.shapes[clip.person] if clip.person in self.shapes else clip.meshes([0])[0]
+
     def batch(self, pairs: list[Pair], *, images: bool = True) -> Batch:
         """The pairs' pictures and landmarks; without `images` the pictures are empty. Raises MediaError for a damaged clip."""
         points = torch.stack([pair.landmarks() for pair in pairs])
         flipped = torch.tensor([pair.flip for pair in pairs])
         points = torch.where(flipped[:, None, None, None], mirror(points), points)
         known = torch.tensor([pair.clip.person in self.shapes for pair in pairs])
-        shapes = torch.stack([self.shapes.get(pair.clip.person, pair.clip.mesh[0]) for pair in pairs])
+        shapes = torch.stack([self._shape(pair.clip) for pair in pairs])
         shapes = torch.where(flipped[:, None, None], mirror(shapes), shapes)
         both = torch.stack([pair.images(size=self.size) for pair in pairs]) if images else torch.zeros(len(pairs), 2, 0)
         source, source_points = _face(both[:, 0], points[:, 0])
@@ -263,6 +295,54 @@ class ClipDataset:
             torch.stack([pair.bend for pair in pairs]),
             torch.stack([pair.tint for pair in pairs]),
         )
+
+
+def _length(cached: CachedClip) -> int:
+    """Frames of a clip; 0 where the file can't be read."""
+    try:
+        with safe_open(str(cached.path), "pt") as file:
+            return int(file.get_slice("landmarks").get_shape()[0])
+    except (SafetensorError, OSError):
+        return 0
+
+
+def _open(cached: CachedClip, *, hold: bool, resident: torch.device | str | None) -> tuple[Clip, Tensor]:
+    """A clip, and its mean pose-normalised mesh (478,3)."""
+    with safe_open(str(cached.path), "pt") as file:
+        frames = None if resident is None else file.get_tensor("frames").to(resident)
+        if not hold and MEAN_MESH in file.keys():  # noqa: SIM118  # no dict
+            length = int(file.get_slice("landmarks").get_shape()[0])
+            return Clip(cached.path, cached.person, length, frames=frames), file.get_tensor(MEAN_MESH)
+        landmarks = file.get_tensor("landmarks")
+    mesh = normalise(landmarks, head_pose(landmarks))
+    held = (landmarks, mesh) if hold else None
+    return Clip(cached.path, cached.person, len(landmarks), held, frames), mesh.mean(0)
+
+
+def _chosen(clip: Clip, source: int, options: list[int], part: int, steady: float) -> tuple[int, int]:
+    """Source and driving frame of a pair, as `ClipDataset.draw` says; part: 0 the head, 1 the lips, 2 the eyes."""
+    try:
+        points, mesh = clip.points([source, *options]), clip.meshes([source, *options])
+    except MediaError:
+        return source, options[0]  # whoever reads the pictures will name the damage and draw another pair
+    seen = (points, mesh[:, list(LIPS)], mesh[:, list(EYES)])[part]
+    moved = [float((other - seen[0]).abs().mean()) for other in seen[1:]]
+    if steady and part:
+        moved = [own - steady * float((other - points[0]).abs().mean()) for own, other in zip(moved, points[1:], strict=True)]
+    taken = moved.index(max(moved))
+    if part:
+        shown = mouth_opening(mesh) if part == 1 else -eye_opening(mesh)
+        if float(shown[0]) > float(shown[1 + taken]):
+            return options[taken], source
+    return source, options[taken]
+
+
+def even_frames(clips: list[Clip], count: int) -> list[tuple[Clip, list[int]]]:
+    """At most `count` frames, evenly from all of the clips."""
+    places = [(clip, index) for clip in clips for index in range(clip.length)]
+    taken = torch.linspace(0, len(places) - 1, min(count, len(places))).round().long().tolist()
+    frames = [(clip, [places[place][1] for place in taken if places[place][0] is clip]) for clip in clips]
+    return [(clip, indices) for clip, indices in frames if indices]
 
 
 def _face(image: Tensor, landmarks: Tensor) -> tuple[FaceInput, Tensor]:
@@ -338,6 +418,7 @@ class StepBatches(Dataset[Batch]):
         for pair in pairs:
             try:
                 pair.clip.images([pair.source, pair.driving], size=self.data.size)
+                pair.landmarks()
             except MediaError as error:
                 if not self.skipped[str(pair.clip.path)]:
                     tqdm.write(f"skipped: {error}")

@@ -20,7 +20,7 @@ from ..nets.looks import LookEncoder
 from ..nets.mmfa import MMFA
 from ..priors.landmarks import FaceLandmarker
 from .anchoring import IdentityMap, Shapes, components, discriminant, fit_identity
-from .data import Clip, ClipDataset, face_of
+from .data import ClipDataset, even_frames, face_of
 
 FRAMES = 24
 """Frames of each person, evenly from all clips."""
@@ -81,8 +81,8 @@ def look(model: MMFA, data: ClipDataset, *, quiet: bool = False) -> Looks:
     assert isinstance(encoder, LookEncoder)
     mesh, looks, person = [], [], []
     for number, clips in enumerate(tqdm(data.people.values(), "looking at people", unit="person", disable=quiet or None)):
-        for clip, frames in _even(clips):
-            face = face_of(clip.images(frames, size=data.size), clip.landmarks[frames]).to(model.mean_mesh.device)
+        for clip, frames in even_frames(clips, FRAMES):
+            face = face_of(clip.images(frames, size=data.size), clip.points(frames)).to(model.mean_mesh.device)
             looks.append(encoder(face.image, rotation=face.rotation, scale=face.scale, translation=face.translation).cpu())
             mesh.append((face.mesh - model.mean_mesh).flatten(1).cpu())
             person += [number] * len(frames)
@@ -142,14 +142,6 @@ def _discriminant(rows: Tensor, person: Tensor) -> Tensor:
 def _means(rows: Tensor, person: Tensor) -> Tensor:
     total = rows.new_zeros(int(person.max()) + 1, rows.shape[1]).index_add_(0, person, rows)
     return total / torch.bincount(person)[:, None]
-
-
-def _even(clips: list[Clip]) -> list[tuple[Clip, list[int]]]:
-    """At most `FRAMES` frames, evenly from all clips of a person."""
-    places = [(clip, index) for clip in clips for index in range(len(clip.landmarks))]
-    taken = torch.linspace(0, len(places) - 1, min(FRAMES, len(places))).round().long().tolist()
-    frames = [(clip, [places[place][1] for place in taken if places[place][0] is clip]) for clip in clips]
-    return [(clip, index) for clip, index in frames if index]
 
 
 def _check(detector: MeshCanonicalDetector, identity: IdentityMap, mean_mesh: Tensor, seen: Looks) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..geometry import Bend, euler_to_matrix, invert_affine, resize_grid, transform_image, transform_points, warp
 from ..motion import Motion
-from ..nets.anchors import FINE, VERTICES
+from ..nets.anchors import VERTICES
 from ..nets.blocks import resize
 from ..nets.generator import judge_layers
 from ..nets.mmfa import MMFA, FaceInput, Reading
@@ -23,6 +23,7 @@ from ..priors.perceptual import backbone
 from . import losses
 from .config import TrainConfig
 from .data import Batch, face_of
+from .layout import channels_last
 
 Readings = tuple[Reading, Reading, Reading | None, Reading | None]
 """Of source and driving faces, and of the driving faces transformed for L_ssl and for L_E, where these are asked for."""
@@ -49,7 +50,10 @@ class Priors:
     @staticmethod
     def of(config: TrainConfig, device: torch.device) -> Priors:
         def frozen(net: nn.Module) -> nn.Module:
-            return net.eval().requires_grad_(False).to(device)
+            net = net.eval().requires_grad_(False).to(device)
+            if device.type == "cuda":
+                channels_last(net)
+            return net
 
         return Priors(
             landmarker=frozen(FaceLandmarker()),  # type: ignore[arg-type]
@@ -66,8 +70,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.priors = Priors.of(config, device)
-        self.keypoint_weights = torch.ones(len(VERTICES), device=device)
-        self.keypoint_weights[:FINE] = 3.0
+        self.keypoint_weights = losses.anchor_weights(device)
 
     def forward(self, batch: Batch, discriminator: nn.Module | None = None, *, draw: bool = True) -> Outcome:
         """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import os
 import signal
 import threading
 import time
@@ -34,16 +35,19 @@ from ..nets.discriminator import (
 from ..nets.mmfa import MMFA, LiteParams
 from ..nets.paper import PaperParams
 from ..nets.sizes import build_model
+from ..priors.perceptual import backbone
 from ..weights import SIZES, from_pretrained, save_pretrained
 from . import checkpoints, losses
 from .anchoring import anchor
 from .board import Board
-from .cache import prepare
+from .cache import CachedClip, made, prepare
 from .checkpoints import Checkpoint
 from .config import TrainConfig
 from .data import Augmentation, Batch, ClipDataset, StepBatches
+from .layout import as_weights_lie, channels_last
 from .looks import fit_looks, looks_at_pictures
 from .objective import Objective
+from .shipped import state_path
 from .sync_norm import synchronise_batch_norms
 
 
@@ -56,30 +60,30 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, *, quiet: bool = False) -> None:
         self.config = config
+        self.output = Path(config.output)
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        _check(config, world)
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
+        self.model = _initial_model(config)
+        with made(self.output):
+            self._build(_prepare(config, quiet=quiet), world=world, quiet=quiet)
+
+    def _build(self, files: list[CachedClip], *, world: int, quiet: bool) -> None:
+        """Everything that is on the device, and the group of processes: data are ready by now, so that nobody waits in it."""
+        config = self.config
         self.accelerator = _accelerator(config.device)
         self.device, self.quiet = self.accelerator.device, quiet or not self.accelerator.is_main_process
-        world = self.accelerator.num_processes
-        parts = world * config.accumulate
-        if config.batch % parts:
-            raise ConfigError(f"batch ({config.batch}) must be a multiple of processes x accumulate ({parts}).")
-        self.output = Path(config.output)
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"The folder {self.output} cannot be made: {error.strerror}.") from error
-        self.model = _initial_model(config)
-        self.data = self._read_data()
+        self.data = ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
         if not config.init:
             self.model.anchor(self.data.mean_mesh())
         if world > 1 and config.sync_batch_norm:
             synchronise_batch_norms(self.model, cuda=self.device.type == "cuda")
         self.model.to(self.device)
-        if self.device.type == "cuda":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.discriminator = _discriminator(config.discriminator).to(self.device)
+        if self.device.type == "cuda":
+            channels_last(self.model, self.discriminator)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
         motion = [p for network in self.model.motion_networks() for p in network.parameters() if p.requires_grad]
         ids = {id(p) for p in motion}
         rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in ids]
@@ -91,22 +95,6 @@ class Trainer:
         self.board = Board(self.output, tensorboard=config.tensorboard) if self.accelerator.is_main_process else None
         self.step = 0
         self.clock = 0.0
-
-    def _read_data(self) -> ClipDataset:
-        config = self.config
-        cache = Path(config.cache) if config.cache else self.output / "cache"
-        with self.accelerator.main_process_first():  # the others find the cache filled
-            files = prepare(
-                Path(config.data),
-                cache,
-                fps=config.fps,
-                split=config.split,
-                stills=config.stills > 0,
-                side=config.cached_side,
-                workers=config.workers,
-                quiet=self.quiet,
-            )
-        return ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
 
     def run(self, *, until: int | None = None) -> None:
         """Train to `until` (the config's number of steps by default); resumes from the newest checkpoint."""
@@ -137,11 +125,18 @@ class Trainer:
                     self.sample()
                 if ends:
                     break
+        except torch.OutOfMemoryError as error:
+            text = f"The device's memory is too small for {self._pairs_at_once} pairs at once; raise accumulate, or lower batch."
+            raise ConfigError(text) from error
         finally:
             stop.close()
             bar.close()
             if self.board:
                 self.board.close()
+
+    @property
+    def _pairs_at_once(self) -> int:
+        return self.config.batch // self.config.accumulate // self.accelerator.num_processes
 
     @property
     def progress(self) -> float:
@@ -176,7 +171,14 @@ class Trainer:
         """What comes before the first step of a run that has no checkpoint yet."""
         config = self.config
         if config.state:
-            self._adopt(Path(config.state))
+            found = state_path(config.state)
+            if found is None:
+                tqdm.write(
+                    f"state: discriminator and moments of {config.state} come with the repository, not with the package; "
+                    "this run starts with new ones."
+                )
+            else:
+                self._adopt(found)
         if config.anchor_steps and not self.model.needs_pixels and (not config.init or config.anchor_again):
             self._anchor_stage()
 
@@ -205,16 +207,16 @@ class Trainer:
         for index, part in enumerate(parts):
             # Gradients travel between processes once a step, with the last part.
             quiet = index < len(parts) - 1
-            with self._no_sync(quiet), self._autocast():
+            with self._no_sync(quiet, self._objective), self._autocast():
                 self.discriminator.requires_grad_(False)
                 outcome = self._objective(part, self.discriminator if adversarial else None, draw=draw)
                 self.discriminator.requires_grad_(True)
             total = self._total(outcome.losses)
-            with self._no_sync(quiet):
+            with self._no_sync(quiet, self._objective):
                 self.accelerator.backward(total / len(parts))
             values = {**outcome.losses, "total": total}
             if adversarial:
-                with self._no_sync(quiet):
+                with self._no_sync(quiet, self._judge):
                     values["judge"] = self._judge_step(outcome.real, outcome.fake)
                     self.accelerator.backward(values["judge"] / len(parts))
             for name, value in values.items():
@@ -281,8 +283,8 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
 
-    def _no_sync(self, quiet: bool) -> AbstractContextManager[None]:
-        return self.accelerator.no_sync(self._objective) if quiet else nullcontext()
+    def _no_sync(self, quiet: bool, network: nn.Module) -> AbstractContextManager[None]:
+        return self.accelerator.no_sync(network) if quiet else nullcontext()
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -336,6 +338,7 @@ class Trainer:
         for name in ("optimizer", "judge_optimizer"):
             optimizer = getattr(self, name)
             optimizer.load_state_dict(checkpoints.unpack_optimizer(checkpoint.part(name), optimizer.state_dict()))
+            as_weights_lie(optimizer)
         self.step, self.clock = checkpoint.step, checkpoint.seconds
 
     def _adopt(self, path: Path) -> None:
@@ -361,6 +364,7 @@ class Trainer:
             ) from error
         for name, state in moments.items():
             getattr(self, name).load_state_dict(state)
+            as_weights_lie(getattr(self, name))
 
     def sample(self) -> None:
         """The sheet of samples of the EMA, as a PNG and on the board."""
@@ -388,6 +392,39 @@ class _StopSignals:
     def close(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def _check(config: TrainConfig, world: int) -> None:
+    """What a config asks of this machine. Raises ConfigError before any work."""
+    parts = world * config.accumulate
+    if config.batch % parts:
+        raise ConfigError(f"batch ({config.batch}) must be a multiple of processes x accumulate ({parts}).")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(config.device, True):
+        raise ConfigError(f"device: {config.device} is not available here.")
+    names = [name for name, weight in ((config.perceptual, config.loss_perceptual), (config.face, config.loss_face)) if weight]
+    for name in [*names, "faceres"] if config.loss_embedding else names:
+        backbone(name)  # an unknown name, or weights that aren't here
+    size = SIZES[config.model]().size if config.model in SIZES else 256
+    judged, compared = config.loss_gan or config.loss_matching, config.loss_perceptual and not config.pyramid
+    seen, needed = round(config.window * size), 46 if config.discriminator == "paper" and judged else 16
+    if (judged or compared) and seen < needed:
+        raise ConfigError(f"window: {config.window:g} of {size} pixels are {seen}, too few for the networks that look at it.")
+
+
+def _prepare(config: TrainConfig, *, quiet: bool) -> list[CachedClip]:
+    """The decoded clips; of the processes of a machine one makes them."""
+    return prepare(
+        Path(config.data),
+        Path(config.cache) if config.cache else Path(config.output) / "cache",
+        fps=config.fps,
+        split=config.split,
+        stills=config.stills > 0,
+        side=config.cached_side,
+        workers=config.workers,
+        limit=config.cache_limit,
+        quiet=quiet,
+    )
 
 
 def _accelerator(device: str) -> Accelerator:

@@ -19,7 +19,7 @@ from ..nets.vae import ExpressionDiscriminator, ExpressionVAE, VAEParams
 from ..weights import from_pretrained
 from .cache import prepare
 from .calibration import calibrate, people_of
-from .config import load_config
+from .config import check_values, load_config
 from .data import ClipDataset, face_of
 from .directions import fit_directions
 
@@ -34,6 +34,7 @@ class VAEConfig:
     data: str
     output: str
     cache: str
+    cache_limit: float = 100.0
     model: str = "lite"
     fps: float = 8.4
     split: str = "train"
@@ -49,12 +50,13 @@ class VAEConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("fps", "code", "steps", "batch", "learning_rate", "threads"):
+        for name in ("cache_limit", "fps", "code", "steps", "batch", "learning_rate", "threads"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be more than 0, not {getattr(self, name)!r}.")
         for name in ("loss_reconstruction", "loss_kl", "loss_adversarial", "pictures"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 or more, not {getattr(self, name)!r}.")
+        check_values(self)
 
     @staticmethod
     def load(path: str | Path) -> VAEConfig:
@@ -117,9 +119,12 @@ def adversarial_loss(made: Tensor) -> Tensor:
 
 def read_expressions(model: MMFA, data: ClipDataset) -> ExpressionData:
     """What a landmark-fed model says of every frame of a data set; no picture is read."""
+    features, canonicals = [], []
     with torch.no_grad():
-        faces = [face_of(torch.zeros(len(clip.landmarks), 0), clip.landmarks) for clip in data.clips]
-        features, canonicals = [model.motion(face).expression for face in faces], [model.canonical(face) for face in faces]
+        for clip in data.clips:
+            face = face_of(torch.zeros(clip.length, 0), clip.points())
+            features.append(model.motion(face).expression)
+            canonicals.append(model.canonical(face))
     return ExpressionData(torch.cat(features), torch.cat(canonicals), *people_of(data))
 
 
@@ -213,5 +218,5 @@ def tracked_clips(model: MMFA, config: VAEConfig, *, split: str, quiet: bool = F
     """The clips of one split of the config's data. Raises ConfigError for a model that reads pixels."""
     if model.needs_pixels:
         raise ConfigError(f"The expressions of {config.model!r} come from pixels; train-vae reads landmarks: use lite or tiny.")
-    files = prepare(Path(config.data), Path(config.cache), fps=config.fps, split=split, quiet=quiet)
+    files = prepare(Path(config.data), Path(config.cache), fps=config.fps, split=split, limit=config.cache_limit, quiet=quiet)
     return ClipDataset(files, size=model.params.size)
