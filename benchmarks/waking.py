@@ -32,7 +32,7 @@ def variants() -> dict[str, tuple[PaperParams, dict[str, object]]]:
         "without loss_warp": (base, {"loss_warp": 0.0}),
         "without L_E": (base, {"loss_equivariance": 0.0}),
         "L_E by the bend alone": (base, {"equivariance_similar": False}),
-        "masks start as Gaussians": (replace(base, dense_motion=replace(base.dense_motion, prior=True)), {}),
+        "masks from nothing": (replace(base, dense_motion=replace(base.dense_motion, prior=False)), {}),
         "t from pooled features": (replace(base, affine=replace(base.affine, heatmap=False)), {}),
         "x_c not centred": (replace(base, canonical=replace(base.canonical, centred=False)), {}),
         "rate 0.0002": (base, {"learning_rate": 0.0002}),

@@ -51,7 +51,7 @@ def small() -> PaperParams:
         expression_encoder=ExpressionEncoderParams(features=32, widths=(96, 160, 224), blocks=(1, 2, 1), grid=2),
         expression_decoder=ExpressionDecoderParams(features=32, keypoints=12, hidden=(128, 128)),
         dense_motion=DenseMotionParams(
-            keypoints=12, volume_channels=8, compressed=4, depth=8, widths=(24, 48), narrowest=16, kernel=3
+            keypoints=12, volume_channels=8, compressed=4, depth=8, widths=(24, 48), narrowest=16, kernel=3, prior=True
         ),
         generator=GeneratorParams(volume_channels=8, depth=8, stages=(64, 48, 24)),
     )
