@@ -49,7 +49,7 @@ _LARGEST = {
     "candidates": 1000,
     "pictures": 1_000_000,
 }
-_FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from")
+_FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from", "transform_jitter")
 
 
 @dataclass(frozen=True)
