@@ -19,16 +19,16 @@ from mmfa.faces import PixelFace, crop_box, face_input
 from mmfa.geometry import matrix_to_euler
 from mmfa.motion import COMPOSITIONS
 from mmfa.nets.anchors import VERTICES
-from mmfa.nets.sizes import build_model
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker, eye_opening, mouth_opening, roi_from_landmarks, to_pixels
 from mmfa.priors.pose import head_pose, normalise
+from mmfa.registry import build, params_of
 from mmfa.train import losses
 from mmfa.train.cache import prepare
 from mmfa.train.checkpoints import newest_first
 from mmfa.train.config import TrainConfig
 from mmfa.train.data import Augmentation, ClipDataset, StepBatches, face_of, mirror
 from mmfa.train.trainer import Trainer
-from mmfa.weights import SIZES, from_pretrained, save_pretrained
+from mmfa.weights import from_pretrained, save_pretrained
 
 
 def trained(config: TrainConfig, *, until: int | None = None) -> Trainer:
@@ -310,7 +310,7 @@ def test_loss_falls(config) -> None:
 def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
     trainer = Trainer(replace(config, anchor_steps=300, anchor_batch=32), quiet=True)
     before = fixed_losses(trainer)
-    trainer._anchor_stage()
+    trainer._anchor_stage(trainer.model)
     after = fixed_losses(trainer)
     assert after["keypoint"] < 0.6 * before["keypoint"], "0.39 to 0.43, by how many threads add up"
 
@@ -318,7 +318,7 @@ def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
 def test_canonical_keypoints_tell_people_apart(config) -> None:
     """L_id alone is met by canonical keypoints that are the same for everybody; the persons' mean shapes forbid that."""
     trainer = Trainer(replace(config, anchor_steps=20, anchor_batch=32), quiet=True)
-    trainer._anchor_stage()
+    trainer._anchor_stage(trainer.model)
     count, clips = len(VERTICES), trainer.data.clips
     with torch.no_grad():
         faces = [face_of(torch.zeros(len(clip.mesh), 0), clip.landmarks) for clip in clips]
@@ -367,9 +367,9 @@ def test_init_of_another_size_is_refused(config) -> None:
 
 
 def test_init_that_knows_no_pictures_is_told_how_to_learn_them(config, tmp_path) -> None:
-    params = SIZES["lite"]()
+    params = params_of("lite")
     blind = replace(params, canonical=replace(params.canonical, directions=0))
-    save_pretrained(build_model(blind), tmp_path / "blind")
+    save_pretrained(build(blind), tmp_path / "blind")
     with pytest.raises(ConfigError, match=r"not of the size 'lite'.*anchor_motion\.py"):
         Trainer(replace(config, model="lite", init=str(tmp_path / "blind")), quiet=True)
 
@@ -456,7 +456,7 @@ def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config
     for name, network in trainer.model.named_children():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in network.parameters()), name
     assert (Path(trainer.config.output) / "sample_000002.png").exists()
-    assert from_pretrained(Path(trainer.config.output) / "model").needs_pixels == (model == "tiny-paper")
+    assert from_pretrained(Path(trainer.config.output) / "model").card.needs_pixels == (model == "tiny-paper")
 
 
 def test_each_loss_has_a_switch(config) -> None:
@@ -488,7 +488,7 @@ def test_two_hundred_steps_beat_copying_the_source_on_frames_never_seen(config, 
     box = crop_box(PixelFace.of(tracked[0], frames[0]))
     faces = [face_input(f, PixelFace.of(t, f), box, size=64) for f, t in zip(frames, tracked, strict=True)]
     with torch.no_grad():
-        source = model.source(faces[0])
+        source = model.prepare(faces[0])
         outputs = [model.render(source, model.motion(face)).images[-1] for face in faces[1:]]
     errors = [float((output - face.image).abs().mean()) for output, face in zip(outputs, faces[1:], strict=True)]
     copying = [float((faces[0].image - face.image).abs().mean()) for face in faces[1:]]

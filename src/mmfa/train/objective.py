@@ -11,11 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import euler_to_matrix, transform_image, transform_points
+from ..models.mmfa import MMFA
 from ..motion import Motion
 from ..nets.anchors import VERTICES
+from ..nets.appearance import LayeredFeatures
 from ..nets.blocks import resize
+from ..nets.dense_motion import LayeredFlow
 from ..nets.generator import judge_layers
-from ..nets.mmfa import MMFA, FaceInput
+from ..portrait import FaceInput
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
 from ..priors.perceptual import backbone
@@ -71,7 +74,7 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, discriminator: nn.Module | None = None) -> Outcome:
         """All losses of a batch; those of the GAN only with a discriminator, which takes no gradient here."""
         config, target, count = self.config, batch.driving.image, len(batch)
-        source, motion = self.model.source(batch.source), self.model.motion(batch.driving)
+        source, motion = self.model.prepare(batch.source), self.model.motion(batch.driving)
         turned = bool(config.loss_repose or config.loss_rotation)
         if turned:
             posed, wanted = self._posed(batch, motion)
@@ -79,15 +82,17 @@ class Objective(nn.Module):
             source, motion = source[again], Motion.concatenate([motion, posed])
         rendering = self.model.render(source, motion)
         images = tuple(image[:count] for image in rendering.images)
-        output, shown = images[-1], without_inside(rendering.images[-1], rendering.flow.openings)
+        flow = rendering.flow if isinstance(rendering.flow, LayeredFlow) else None
+        output, shown = images[-1], without_inside(rendering.patch, None if flow is None else flow.openings)
         placed = rendering.keypoints[:count], rendering.deformation[:count]
         values = self.motion_losses(batch, placed, augmented=self._transformed(batch))
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
         if config.loss_pixel:
             values["pixel"] = losses.pixel_loss(images, target)
-        if config.loss_layers and rendering.flow.background is not None:
-            judged = judge_layers(source.features, rendering.flow)
-            values["layers"] = losses.layer_loss(judged[:count], target, rendering.flow.background[:count])
+        if config.loss_layers and flow is not None:
+            assert isinstance(source.features, LayeredFeatures)
+            judged = judge_layers(source.features, flow)
+            values["layers"] = losses.layer_loss(judged[:count], target, flow.background[:count])
         if config.loss_detail:
             values["detail"] = losses.detail_loss(output, target, batch.landmarks)
         if self.priors.perceptual is not None:
@@ -127,7 +132,7 @@ class Objective(nn.Module):
             "identity": losses.identity_loss(canonical, other),
             "deformation": losses.deformation_loss(deformation),
         }
-        if not model.needs_pixels:
+        if not model.card.needs_pixels:
             placed_source, _ = model.keypoints(canonical, model.motion(batch.source))
             values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
             values["keypoint"] += losses.keypoint_loss(placed_driving, batch.driving_points, self.keypoint_weights)
@@ -218,7 +223,7 @@ def window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
 
 
 def without_inside(image: Tensor, openings: Tensor | None) -> Tensor:
-    """Images (B,3,S,S) that take no gradient inside the open mouth of `DenseFlow.openings`, but for a rim of S/100.
+    """Images (B,3,S,S) that take no gradient inside the open mouth of `LayeredFlow.openings`, but for a rim of S/100.
 
     What a mouth looks like inside is not for a landmark network to say: where its lips are, their rims tell.
     """
