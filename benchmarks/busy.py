@@ -40,7 +40,7 @@ def render(role: str, frames: int, policy: str) -> None:
     from mmfa.edit import set_pose
 
     animator = Animator.from_pretrained("lite", device="cpu")
-    own = animator.set_source(packaged(*SOURCE)).face.motion
+    own = animator.set_source(packaged(*SOURCE)).signal
     motions = [set_pose(own, yaw=float(number % 20 - 10)) for number in range(frames)]
     next(animator.render(motions[0]))
     if role == "other":

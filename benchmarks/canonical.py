@@ -26,8 +26,8 @@ from torch import Tensor
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
 from mmfa.expressions import measures
 from mmfa.geometry import matrix_to_euler
+from mmfa.models.mmfa import MMFA
 from mmfa.nets.anchors import VERTICES
-from mmfa.nets.mmfa import MMFA
 from mmfa.priors.pose import head_pose
 from mmfa.train.cache import prepare
 from mmfa.train.data import Clip, ClipDataset, face_of
@@ -55,7 +55,7 @@ def shape(points: list[Tensor], landmarks: list[Tensor]) -> float:
 def seen(model: MMFA, clip: Clip) -> Tensor:
     """x_c (T,K,3) of the frames of a clip, pictures included."""
     parts = torch.arange(len(clip.landmarks)).split(16)
-    faces = (face_of(clip.images(part.tolist(), size=model.params.size), clip.landmarks[part]) for part in parts)
+    faces = (face_of(clip.images(part.tolist(), size=model.card.size), clip.landmarks[part]) for part in parts)
     return torch.cat([model.canonical(face) for face in faces])
 
 
@@ -77,6 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(options.model)
+    assert isinstance(model, MMFA)
     people = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=256).people
     landmarks = [torch.cat([clip.landmarks for clip in clips]) for clips in people.values()]
     mesh = [torch.cat([clip.mesh for clip in clips]) for clips in people.values()]

@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmfa.models.mmfa import MMFA
 from mmfa.nets.anchors import VERTICES
-from mmfa.nets.mmfa import MMFA
 from mmfa.nets.vae import ExpressionVAE
 from mmfa.train.vae import ExpressionData, VAEConfig, expression_data, fit, measure
 from mmfa.weights import from_pretrained
@@ -55,6 +55,7 @@ def main() -> None:
     common = {"data": options.data, "cache": options.cache, "output": "", "model": options.model, "seed": options.seed}
     base = VAEConfig(**common, steps=options.steps)
     model = from_pretrained(options.model)
+    assert isinstance(model, MMFA)
     train, val = (expression_data(model, base, split=split) for split in ("train", "val"))
     weights = [
         ("plain", options.kl, 0.0),

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
-from mmfa.nets.mmfa import MMFA
+from mmfa.models.mmfa import MMFA
 from mmfa.train.calibration import keypoint_effects, picture_effects
 from mmfa.train.data import ClipDataset
 from mmfa.train.directions import BOTH_WAYS, weighted_quantile, within_person
@@ -76,6 +76,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(options.model)
+    assert isinstance(model, MMFA)
     space = ExpressionSpace.load(options.model, model=model)
     steps = torch.cat([space.offset({name: options.strength}) for name in NAMES])
     if options.travel:

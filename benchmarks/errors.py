@@ -18,7 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmfa.models.lite import LiteMMFA
 from mmfa.nets.blocks import resize
+from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset, face_of
 from mmfa.weights import from_pretrained
@@ -52,7 +54,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(options.model)
-    size = model.params.size
+    assert isinstance(model, LiteMMFA)
+    size = model.card.size
     people = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=size).people
     shares, copied, made = [], [], []
     for clips in people.values():
@@ -60,7 +63,8 @@ def main() -> None:
         last = len(clip.landmarks) - 1
         driving = torch.linspace(last / (options.frames + 1), last, options.frames).long().tolist()
         face = face_of(clip.images([0, *driving], size=size), clip.landmarks[[0, *driving]])
-        rendering = model.render(model.source(face[:1]).expand(options.frames), model.motion(face[1:]))
+        rendering = model.render(model.prepare(face[:1]).expand(options.frames), model.motion(face[1:]))
+        assert isinstance(rendering.flow, LayeredFlow)
         target = face.image[1:]
         masks = parts_of(resize(rendering.flow.background, (size, size)), clip.landmarks[driving][:, 152, 1])
         shares.append(masks.mean((2, 3)))

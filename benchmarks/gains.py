@@ -24,7 +24,8 @@ from torch import Tensor
 from mmfa.expressions import NAMES, keypoint_measures, measures
 from mmfa.geometry import resize_grid, warp
 from mmfa.media.image import to_uint8
-from mmfa.nets.mmfa import MMFA
+from mmfa.models.lite import LiteMMFA
+from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.priors.detector import FaceDetector
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker
 from mmfa.priors.pose import head_pose, normalise
@@ -33,18 +34,18 @@ from mmfa.train.data import Clip, ClipDataset, face_of
 from mmfa.weights import from_pretrained
 
 
-def measured(model: MMFA, clip: Clip, frames: int, landmarker: FaceLandmarker, detector: FaceDetector) -> Tensor:
+def measured(model: LiteMMFA, clip: Clip, frames: int, landmarker: FaceLandmarker, detector: FaceDetector) -> Tensor:
     """Measures (n,4,7) of driving frames, pictures, warped photos and keypoints, less their means; n without lost faces."""
-    size = model.params.size
+    size = model.card.size
     index = [0, *torch.linspace(1, len(clip.landmarks) - 1, frames).long().tolist()]
     face = face_of(clip.images(index, size=size), clip.landmarks[index])
-    source, driving = model.source(face[:1]), model.motion(face[1:])
+    source, driving = model.prepare(face[:1]), model.motion(face[1:])
     canonical = source.canonical.expand(frames, -1, -1)
     keypoints = keypoint_measures(canonical + model.expression_decoder(driving.expression, canonical)).stack()
     points = torch.full((frames, 2, *clip.landmarks.shape[1:]), torch.nan)
     for i in range(frames):
         rendering = model.render(source, driving[i : i + 1])
-        assert rendering.flow.image is not None
+        assert isinstance(rendering.flow, LayeredFlow)
         warped = warp(face.image[:1], resize_grid(rendering.flow.image, size, size))
         for kind, image in enumerate((rendering.images[-1], warped)):
             found = FaceTracker(landmarker=landmarker, detector=detector).track(to_uint8(image)[0])
@@ -68,7 +69,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, landmarker, detector = from_pretrained(options.model), FaceLandmarker(), FaceDetector()
-    data = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=model.params.size)
+    assert isinstance(model, LiteMMFA)
+    data = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=model.card.size)
     clips = [clips[0] for clips in data.people.values()]
     rows = torch.cat([measured(model, clip, options.frames, landmarker, detector) for clip in clips])
     driver, pictures, warped, keypoints = rows.unbind(1)

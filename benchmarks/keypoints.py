@@ -36,13 +36,16 @@ from torch import Tensor
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
 from mmfa.geometry import Bend, image_grid, resize_grid, similarity, transform_image, transform_points, warp
 from mmfa.media.image import contact_sheet, to_uint8, write_image
-from mmfa.nets.mmfa import MMFA, FaceInput
+from mmfa.models.mmfa import MMFA
+from mmfa.nets.dense_motion import PaperFlow
+from mmfa.portrait import FaceInput
 from mmfa.priors.landmarks import eye_opening, mouth_opening
+from mmfa.registry import build, params_of, sizes
 from mmfa.train.board import canonical_motion
 from mmfa.train.cache import prepare
 from mmfa.train.data import Clip, ClipDataset, face_of
 from mmfa.train.losses import deformation_loss, equivariance_loss
-from mmfa.weights import SIZES, build, from_pretrained
+from mmfa.weights import from_pretrained
 
 RIDGE = 1e-3
 """Of the mean variance of the keypoints' coordinates."""
@@ -103,9 +106,9 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
         other = model.motion(turned).expression
         bend = Bend.of(torch.randn(count, Bend.NUMBERS, generator=generator))
         bent = model.read(face_of(bend.image(faces.image), bend.points(points)))
-        source = model.source(faces[:1], reading[:1]).expand(count - 1)
+        source = model.prepare(faces[:1], reading[:1]).expand(count - 1)
         rendering = model.render(source, reading.motion[slice(1, None)])
-        assert rendering.flow.photo is not None
+        assert isinstance(rendering.flow, PaperFlow)
         flow = resize_grid(rendering.flow.photo, model.params.size, model.params.size)
         keep(
             placed=placed[..., :2].flatten(1),
@@ -168,7 +171,7 @@ def sheet(model: MMFA, clips: list[Clip], path: Path, *, side: int = 160, count:
     size = model.params.size
     source = FaceInput.concatenate([face_of(c.images([0], size=size), c.points([0])) for c in picked])
     driving = FaceInput.concatenate([face_of(c.images([i], size=size), c.points([i])) for c, i in zip(picked, far, strict=True)])
-    made, motion = model.source(source), model.motion(driving)
+    made, motion = model.prepare(source), model.motion(driving)
     rendering = model.render(made, motion)
     turned = torch.arange(1, len(picked) + 1) % len(picked)
 
@@ -212,7 +215,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = build(options.model).eval() if options.model in SIZES else from_pretrained(options.model)
+    model = build(params_of(options.model)).eval() if options.model in sizes() else from_pretrained(options.model)
     files = prepare(options.data, options.cache, fps=options.fps, split=options.split, side=options.side, quiet=True)
     data = ClipDataset(files, size=model.params.size)
     figures = measure(model, data.clips, [clip.person for clip in data.clips], frames=options.frames)

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.priors.landmarks import mouth_opening
 from mmfa.train import losses
 from mmfa.train.config import TrainConfig
@@ -70,7 +71,7 @@ def main() -> None:
     trainer.model.eval()
     with torch.no_grad():
         rendering = trainer.model(batch.source, batch.driving)
-        assert rendering.flow.openings is not None
+        assert isinstance(rendering.flow, LayeredFlow)
         opening = F.interpolate(rendering.flow.openings, size=target.shape[-2:], mode="bilinear", align_corners=True)
         inside = ((opening[:, :1] > 0) & (opening[:, 2:3] < 0)).float()
     output = rendering.images[-1].requires_grad_(True)

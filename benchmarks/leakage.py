@@ -40,6 +40,7 @@ from mmfa.evaluate.protocol import look
 from mmfa.evaluate.sitters import FRAMES, Sitter, sitters_of
 from mmfa.evaluate.trials import Person, in_circle, run
 from mmfa.nets.fold import fold_batch_norms
+from mmfa.portrait import KeypointModel
 from mmfa.weights import from_pretrained
 
 Column = dict[str, Interval]
@@ -89,7 +90,8 @@ def main() -> None:
     columns: dict[str, Column] = {}
     by_size: dict[int, list[Person]] = {}
     for name, model in models.items():
-        size = model.params.size
+        assert isinstance(model, KeypointModel)
+        size = model.card.size
         if size not in by_size:
             sitters = sitters_of(look(entry) for entry in entries(options.data, split=options.split))[: options.people]
             by_size[size] = read_people(sitters, frames=options.frames, size=size, measurer=measurer)

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmfa.expressions import NAMES, ExpressionSpace, measures
-from mmfa.nets.mmfa import MMFA
+from mmfa.models.mmfa import MMFA
 from mmfa.train.calibration import drawn_frames, frames_of, people_of
 from mmfa.train.data import Clip, ClipDataset, face_of
 from mmfa.train.directions import weighted_spread, within_person
@@ -61,8 +61,8 @@ def found(before: Tensor, after: Tensor, centre: Tensor, radius: int, *, steps: 
 
 def changes(model: MMFA, steps: Tensor, clip: Clip, index: int) -> tuple[Tensor, Tensor]:
     """Of one frame, by each step (S,N) of f: the three measures (S,3), and the way of the eye corners across (S,)."""
-    size = model.params.size
-    source = model.source(face_of(clip.images([index], size=size), clip.landmarks[[index]]))
+    size = model.card.size
+    source = model.prepare(face_of(clip.images([index], size=size), clip.landmarks[[index]]))
     features = source.motion.expression + torch.cat([torch.zeros_like(steps[:1]), steps])
     driving = replace(source.motion.expand(len(features)), expression=features)
     before, *others = 255 * model.render(source.expand(len(features)), driving).images[-1].mean(1)
@@ -93,6 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = from_pretrained(options.model)
+    assert isinstance(model, MMFA)
     space = ExpressionSpace.load(options.model, model=model)
     steps = torch.cat([space.offset({name: options.strength}) for name in DIRECTIONS])
     config = VAEConfig(data=str(options.data), cache=str(options.cache), output=".", model=options.model)

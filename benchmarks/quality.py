@@ -43,7 +43,8 @@ from mmfa.evaluate.run import evaluate
 from mmfa.evaluate.subjects import CopySource, Model, Subject
 from mmfa.media.files import atomic_output
 from mmfa.media.image import write_image
-from mmfa.nets.sizes import build_model
+from mmfa.models.lite import LiteMMFA
+from mmfa.registry import build
 from mmfa.weights import from_pretrained, save_pretrained
 
 COLUMNS = {
@@ -89,11 +90,12 @@ def place(data: Path, *, stride: int, cache: Path | None) -> Iterator[Place]:
 
 
 def save_untrained(like: str, folder: Path) -> Path:
-    """A model of the same size with random weights, anchored to the same mean mesh."""
+    """A model of the same size with random weights, anchored to the same mean mesh if it is one that can be."""
     model = from_pretrained(like)
     torch.manual_seed(0)
-    untrained = build_model(model.params).eval()
-    untrained.anchor(model.mean_mesh)
+    untrained = build(model.params).eval()
+    if isinstance(model, LiteMMFA) and isinstance(untrained, LiteMMFA):
+        untrained.anchor(model.mean_mesh)
     save_pretrained(untrained, folder)
     return folder
 

@@ -58,7 +58,7 @@ def main() -> None:
     torch.set_num_threads(1)
     animator = Animator.from_pretrained(options.model, device="cpu")
     animator.set_source(options.source)
-    motion = animator.motion_of(options.driving).motion
+    motion = animator.motion_of(options.driving).signal
     plain = mouth_of(animator, motion)
     print("| strength | rotation | scale | translation | expression | mouth | later |\n|" + "---|" * 7)
     for strength in (0.0, options.strength):

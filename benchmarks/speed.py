@@ -22,15 +22,15 @@ from typing import get_args
 import torch
 
 from mmfa.animate import Animator
+from mmfa.cost import cost, total_per_driving_frame
 from mmfa.demo import DRIVING, SOURCE, packaged
 from mmfa.device import Precision
 from mmfa.faces import PixelFace, crop_box
 from mmfa.media.crop import crop
 from mmfa.media.image import Array, read_image
 from mmfa.media.video import VideoReader, VideoWriter
-from mmfa.nets.cost import cost, total_per_driving_frame
 from mmfa.priors.landmarks import FaceTracker
-from mmfa.weights import build
+from mmfa.registry import build
 
 
 def timed(work: Callable[[], object], rounds: int = 3) -> tuple[float, float]:
@@ -77,7 +77,7 @@ def main() -> None:
         animator = Animator.from_pretrained(options.model, device="cpu", precision=options.precision)
         animator.set_source(photo)
         decoded = [frame.image for frame in VideoReader(driving)]
-        motion = animator.relative(animator.motion_of(decoded).motion)
+        motion = animator.relative(animator.motion_of(decoded).signal)
         rendered = list(animator.render(motion))
         count = len(decoded)
         stages: dict[str, Callable[[], object]] = {
@@ -87,7 +87,7 @@ def main() -> None:
             "encode": lambda: write(out, rendered, 25),
             "end to end": lambda: animator.animate(driving, out),
         }
-        print(f"{options.model}, {options.threads} threads, {count} frames, {str(animator.precision).removeprefix('torch.')}")
+        print(f"{options.model}, {options.threads} threads, {count} frames, {animator.session.engine.precision}")
         for name, work in stages.items():
             wall, processor = timed(work)
             print(f"{name:<12}{count / wall:8.1f} fps{1000 * processor / count:8.1f} ms of processor time per frame")

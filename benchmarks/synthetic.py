@@ -20,6 +20,7 @@ from mmfa.evaluate.recovery import DEFINITIONS, Recovery, recover
 from mmfa.evaluate.synthetic import Head, random_state, render
 from mmfa.media.files import atomic_output
 from mmfa.media.image import contact_sheet, write_image
+from mmfa.portrait import KeypointModel
 from mmfa.weights import from_pretrained
 
 
@@ -51,7 +52,9 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    recovery = recover(from_pretrained(options.model), heads=options.heads, states=options.states, seed=options.seed, quiet=False)
+    model = from_pretrained(options.model)
+    assert isinstance(model, KeypointModel)
+    recovery = recover(model, heads=options.heads, states=options.states, seed=options.seed, quiet=False)
     print("| figure | value | what it is |\n|---|---|---|")
     for name, value in recovery.figures.items():
         print(f"| {name} | {value:.4g} | {definition(name)} |")

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from mmfa.evaluate.trials import SLIDERS
 from mmfa.geometry import euler_to_matrix, matrix_to_euler
 from mmfa.media.image import Array, to_uint8
-from mmfa.nets.mmfa import MMFA, FaceInput
+from mmfa.portrait import FaceInput, PortraitModel
 from mmfa.priors.detector import FaceDetector
 from mmfa.priors.pose import head_pose
 from mmfa.train.cache import prepare
@@ -74,16 +75,16 @@ def real(detector: FaceDetector, pictures: Array, angles: Tensor) -> Sums | None
     return np.array([sums(table[:, axis], table[:, 2 + axis]) for axis in range(2)]) if len(table) > 4 else None
 
 
-def rendered(model: MMFA, face: FaceInput, detector: FaceDetector) -> Sums | None:
+def rendered(model: PortraitModel[Any, Any], face: FaceInput, detector: FaceDetector) -> Sums | None:
     """Of renderings of one face at the asked angles; None where a face is lost."""
-    source, rows = model.source(face), []
+    source, own, rows = model.prepare(face), model.signal(face), []
     for axis, name in enumerate(AXES):
         asked = torch.tensor([0.0, *SLIDERS[name]])
         still = torch.zeros_like(asked)
         turns = euler_to_matrix(*((asked, still) if name == "pitch" else (still, asked)), still)
-        motion = source.motion.expand(len(asked))
+        motion = own.expand(len(asked))
         motion = replace(motion, rotation=turns @ motion.rotation)
-        images = to_uint8(model.render(source.expand(len(asked)), motion).images[-1])
+        images = to_uint8(model.render(source, motion).patch)
         found = [figures(detector, image) for image in images]
         if any(one is None for one in found):
             return None
@@ -103,7 +104,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     models = {name: from_pretrained(name) for name in options.model}
-    size = next(iter(models.values())).params.size
+    size = next(iter(models.values())).card.size
     people = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=size).people
     detector = FaceDetector()
     found: dict[str, dict[str, Sums | None]] = {}

@@ -15,9 +15,8 @@ from pathlib import Path
 import torch
 from keypoints import measure
 
-from mmfa import weights
-from mmfa.nets.paper import PaperParams
-from mmfa.nets.sizes import small
+from mmfa.models.paper import KIND, PaperParams, small
+from mmfa.registry import registered
 from mmfa.train.config import TrainConfig
 from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
@@ -50,7 +49,6 @@ def main() -> None:
     print(f"{'':24}" + "".join(f"{name:>13}" for name in COLUMNS), flush=True)
     for name in options.only:
         params, changes = variants()[name]
-        weights.SIZES["small"] = lambda params=params: params
         config = TrainConfig.load(config_path("small-64"))
         config = replace(
             config,
@@ -64,7 +62,8 @@ def main() -> None:
             tensorboard=False,
             **changes,
         )
-        trainer = Trainer(config, quiet=True)
+        with registered(replace(KIND, sizes={"small": lambda params=params: params})):
+            trainer = Trainer(config, quiet=True)
         trainer.run(until=options.steps)
         clips = trainer.data.clips
         with torch.no_grad():

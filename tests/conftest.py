@@ -1,8 +1,10 @@
 """Shared by all tests: a home and caches of their own, real pictures, and the shipped model loaded once."""
 
 import atexit
+import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,6 +16,11 @@ for _name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TORCH_HOME", "HF_HOM
     os.environ[_name] = str(_HOME / _name.lower())
     Path(os.environ[_name]).mkdir()
 tempfile.tempdir = None  # found anew, in TMPDIR
+# What started the suite may ignore signals, as nohup and a shell's background jobs do, and programs that tests start would, too.
+with contextlib.suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 import av  # noqa: E402
 import numpy as np  # noqa: E402

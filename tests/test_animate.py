@@ -22,6 +22,7 @@ from mmfa.motion import Motion
 from mmfa.priors import identity
 from mmfa.priors.landmarks import FaceTracker
 from mmfa.priors.pose import head_pose
+from mmfa.session import Session
 from mmfa.smooth import jitter
 
 _FIELDS = ("rotation", "scale", "translation", "expression")
@@ -42,7 +43,7 @@ def window(carphone_frames) -> list[Array]:
 
 @pytest.fixture(scope="module")
 def window_motion(animator, window) -> Motion:
-    return animator.motion_of(window).motion
+    return animator.motion_of(window).signal
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +92,8 @@ def shifted(motion: Motion, x: float, y: float = 0.0) -> Motion:
 
 def test_the_crop_moves_and_grows_with_a_head_that_goes_far_and_nothing_moves_in_the_picture(ready) -> None:
     photo = ready.source
-    far = shifted(photo.face.motion, -0.22)
-    box = ready._room_for(far)[0].box
+    far = shifted(photo.signal, -0.22)
+    box = ready.session._roomy(photo, far).box
     assert box.cx == pytest.approx(photo.box.cx - 0.11 * photo.box.side, rel=1e-4) and box.cy == pytest.approx(photo.box.cy)
     assert box.side == pytest.approx(1.1 * photo.box.side, rel=1e-4)
     cut, whole = list(ready.render(far)), list(ready.render(far, room=True))
@@ -107,7 +108,7 @@ def test_the_crop_moves_and_grows_with_a_head_that_goes_far_and_nothing_moves_in
 
 def test_the_crop_moves_no_further_than_it_may(ready) -> None:
     photo = ready.source
-    box = ready._room_for(shifted(photo.face.motion, 0.9, 0.9))[0].box
+    box = ready.session._roomy(photo, shifted(photo.signal, 0.9, 0.9)).box
     assert box.cx - photo.box.cx == pytest.approx(ROOM * photo.box.side, rel=1e-4)
     assert box.cy - photo.box.cy == pytest.approx(ROOM * photo.box.side, rel=1e-4)
     assert box.side == pytest.approx((1 + ROOM) * photo.box.side, rel=1e-4)
@@ -115,11 +116,11 @@ def test_the_crop_moves_no_further_than_it_may(ready) -> None:
 
 def test_a_head_that_stays_and_a_whole_picture_keep_their_crop(animator, portrait) -> None:
     photo = animator.set_source(portrait)
-    still = photo.face.motion.expand(3)
-    assert animator._room_for(still) == (photo, still)
+    still = photo.signal.expand(3)
+    assert animator.session._roomy(photo, still) is photo
     photo = animator.set_source(portrait, crop=False)
-    far = shifted(photo.face.motion, -0.2)
-    assert animator._room_for(far) == (photo, far)
+    far = shifted(photo.signal, -0.2)
+    assert animator.session._roomy(photo, far) is photo
 
 
 # -- the file that comes out --------------------------------------------------------------------------------------------
@@ -206,35 +207,35 @@ def test_identity_stays_the_sources(window, absolute, portrait) -> None:
 def test_relative_motion_starts_from_the_source(ready, window_motion, anchor) -> None:
     moved = ready.relative(window_motion, anchor=anchor)
     assert len(moved) == len(window_motion)
-    assert_same_motion(moved[anchor], ready.source.face.motion)
+    assert_same_motion(moved[anchor], ready.source.signal)
 
 
 def test_anchor_choices(ready, window_motion) -> None:
-    assert 0 <= ready.anchor_index(window_motion, "auto") < len(window_motion)
-    assert ready.anchor_index(window_motion, "first") == 0
-    assert ready.anchor_index(window_motion, 5) == 5
+    assert 0 <= ready.session.anchor_index(ready.photo, window_motion, "auto") < len(window_motion)
+    assert ready.session.anchor_index(ready.photo, window_motion, "first") == 0
+    assert ready.session.anchor_index(ready.photo, window_motion, 5) == 5
     for wrong in (-1, 40):
         with pytest.raises(MediaError, match="40 frames"):
-            ready.anchor_index(window_motion, wrong)
+            ready.session.anchor_index(ready.photo, window_motion, wrong)
 
 
 def test_a_file_is_streamed_to_the_same_motion(animator, short_driving) -> None:
     streamed = animator.motion_of(short_driving)
     with VideoReader(short_driving) as video:
         listed = animator.motion_of([frame.image for frame in video])
-    assert streamed.motion.fps == 25 and listed.motion.fps is None
-    assert_same_motion(streamed.motion, listed.motion, rtol=0, atol=0)
+    assert streamed.signal.fps == 25 and listed.signal.fps is None
+    assert_same_motion(streamed.signal, listed.signal, rtol=0, atol=0)
 
 
 def test_lost_face_holds_the_motion(animator, window) -> None:
     grey = np.full_like(window[0], 128)
     frames = [grey, *window[:5], grey, grey, grey, *window[5:8]]
     tracked = animator.motion_of(frames)
-    assert len(tracked.motion) == len(frames) and tracked.held == 4
-    assert_same_motion(tracked.motion[0], tracked.motion[1])
+    assert len(tracked.signal) == len(frames) and tracked.held == 4
+    assert_same_motion(tracked.signal[0], tracked.signal[1])
     for before, held in pairwise(range(5, 9)):
-        assert_same_motion(tracked.motion[held], tracked.motion[before])
-    assert not torch.equal(tracked.motion[9].expression, tracked.motion[8].expression)
+        assert_same_motion(tracked.signal[held], tracked.signal[before])
+    assert not torch.equal(tracked.signal[9].expression, tracked.signal[8].expression)
 
 
 def test_no_face_at_all(animator) -> None:
@@ -245,7 +246,7 @@ def test_no_face_at_all(animator) -> None:
 @pytest.fixture(scope="module")
 def exact(animator, portrait) -> Animator:
     """The same model, all in float32."""
-    exact = Animator(animator.model, device="cpu", precision="float32")
+    exact = Animator(animator.session.engine.model, device="cpu", precision="float32")
     exact.set_source(portrait)
     return exact
 
@@ -258,7 +259,7 @@ def test_batches_do_not_change_the_picture(exact, window_motion) -> None:
 
 
 def test_pictures_in_bfloat16_are_those_in_float32(animator, exact, portrait, window_motion) -> None:
-    half = Animator(animator.model, device="cpu", precision="bfloat16")
+    half = Animator(animator.session.engine.model, device="cpu", precision="bfloat16")
     half.set_source(portrait)
     pairs = zip(half.render(window_motion[::4]), exact.render(window_motion[::4]), strict=True)
     errors = [np.square(a.astype(float) - b.astype(float)) for a, b in pairs]
@@ -275,7 +276,7 @@ def test_motion_of_another_width_is_refused(ready, window_motion) -> None:
 
 
 def test_source_first(animator, window_motion) -> None:
-    fresh = Animator(animator.model, device="cpu")
+    fresh = Animator(animator.session.engine.model, device="cpu")
     with pytest.raises(ValueError, match="set_source"):
         next(fresh.render(window_motion))
 
@@ -342,7 +343,7 @@ def test_edited_animation_is_the_edited_motion(ready, window_motion, tmp_path) -
 def test_smoothing_is_on_unless_off(ready, window_motion, tmp_path, monkeypatch) -> None:
     replace(window_motion, fps=25.0).save(tmp_path / "m.safetensors")
     written: list[Motion] = []
-    monkeypatch.setattr(Animator, "write", lambda self, motion, *args, **kwargs: written.append(motion))
+    monkeypatch.setattr(Session, "write", lambda self, photo, motion, *args, **kwargs: written.append(motion))
     for options in ({}, {"smoothing": 0}, {"smoothing": 1.0}):
         ready.animate(tmp_path / "m.safetensors", tmp_path / "out.mp4", mode="absolute", **options)
     usual, off, strong = (jitter(motion).rotation for motion in written)
@@ -353,7 +354,7 @@ def test_smoothing_is_on_unless_off(ready, window_motion, tmp_path, monkeypatch)
 def test_absolute_pose_with_relative_expression(ready, window_motion, tmp_path, monkeypatch) -> None:
     replace(window_motion, fps=25.0).save(tmp_path / "m.safetensors")
     written: list[Motion] = []
-    monkeypatch.setattr(Animator, "write", lambda self, motion, *args, **kwargs: written.append(motion))
+    monkeypatch.setattr(Session, "write", lambda self, photo, motion, *args, **kwargs: written.append(motion))
     mode = "rotation=absolute,scale=absolute,translation=absolute"
     report = ready.animate(tmp_path / "m.safetensors", tmp_path / "out.mp4", mode=mode, smoothing=0)
     assert report.anchor is not None
@@ -364,15 +365,15 @@ def test_absolute_pose_with_relative_expression(ready, window_motion, tmp_path, 
 def test_motion_of_a_photo_and_of_a_moment(animator, short_driving, carphone_frames) -> None:
     with VideoReader(short_driving) as video:
         frame = [frame.image for frame in video][10]
-    at = animator.motion_at(short_driving, 0.4)
-    assert_same_motion(at, animator.motion_of_photo(frame), rtol=0, atol=0)
+    at = animator.session.track_at(short_driving, 0.4).signal
+    assert_same_motion(at, animator.session.track_photo(frame).signal, rtol=0, atol=0)
     assert len(at) == 1
     with pytest.raises(FaceError, match="driving picture"):
-        animator.motion_of_photo(np.full((64, 64, 3), 90, np.uint8))
+        animator.session.track_photo(np.full((64, 64, 3), 90, np.uint8))
 
 
 def test_what_is_made_says_that_it_is_synthetic(animator, portrait, short_driving, tmp_path) -> None:
     animator.set_source(portrait)
-    animator.write(animator.motion_of(short_driving).motion[:2], tmp_path / "out.mp4")
+    animator.write(animator.motion_of(short_driving).signal[:2], tmp_path / "out.mp4")
     with av.open(str(tmp_path / "out.mp4")) as made:
         assert made.metadata["comment"].startswith("Synthetic") and "TrainedAlgorithmicMedia" in made.metadata["comment"]

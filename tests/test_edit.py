@@ -30,11 +30,11 @@ from mmfa.edit import (
 from mmfa.errors import ConfigError, MediaError, ModelError
 from mmfa.geometry import euler_to_matrix, matrix_to_euler
 from mmfa.media.image import Array
+from mmfa.models.paper import tiny_paper
 from mmfa.motion import Motion
-from mmfa.nets.sizes import build_model, tiny_paper
 from mmfa.priors.landmarks import detect_single
 from mmfa.priors.pose import head_pose
-from mmfa.weights import build
+from mmfa.registry import build
 
 NAMES = (*ATTRIBUTES, "intensity")
 
@@ -234,18 +234,18 @@ def test_amplitude_scales_its_own_keypoints_alone() -> None:
     model = build("tiny").eval()
     canonical, motion = torch.rand(2, 65, 3), replace(clip(2), expression=torch.randn(2, 64))
     plain = model.keypoints(canonical, motion)[1]
-    changed = model.keypoints(canonical, motion, gain=Amplitude(lips=1.2, eyes=0.5).gain(model))[1]
+    changed = model.keypoints(canonical, motion, gain=model.gain(lips=1.2, eyes=0.5))[1]
     torch.testing.assert_close(changed[:, :20], 1.2 * plain[:, :20])
     torch.testing.assert_close(changed[:, 20:38], 0.5 * plain[:, 20:38])
     assert torch.equal(changed[:, 38:], plain[:, 38:])
-    assert Amplitude().gain(model) is None
+    assert model.gain(lips=1.0, eyes=1.0) is None
 
 
 def test_amplitude_needs_anchored_keypoints() -> None:
-    model = build_model(tiny_paper())
-    assert Amplitude().gain(model) is None
+    model = build(tiny_paper())
+    assert model.gain(lips=1.0, eyes=1.0) is None
     with pytest.raises(ModelError, match="no lips or eyes"):
-        Amplitude(lips=1.1).gain(model)
+        model.gain(lips=1.1, eyes=1.0)
 
 
 # -- relative and absolute ----------------------------------------------------------------------------------------------
@@ -317,13 +317,13 @@ def angles(image: Array) -> tuple[float, float, float]:
 
 
 def test_asked_yaw_is_seen(ready) -> None:
-    own = ready.source.face.motion
+    own = ready.source.signal
     shown = {yaw: angles(next(ready.render(set_pose(own, yaw=yaw), paste_back=False)))[1] for yaw in (0.0, 15.0, -15.0)}
     assert 5 < shown[15.0] - shown[0.0] < 25 and -25 < shown[-15.0] - shown[0.0] < -5
 
 
 def test_canonical_face_is_frontal_and_framed_as_in_training(ready) -> None:
-    image = next(ready.render(canonical_motion(ready.source.face.motion), paste_back=False))
+    image = next(ready.render(canonical_motion(ready.source.signal), paste_back=False))
     assert all(abs(angle) < 6 for angle in angles(image))
     points = detect_single(image).points[:468, :2]
     low, high = points.amin(0), points.amax(0)

@@ -16,7 +16,8 @@ from mmfa.errors import ConfigError, ModelError
 from mmfa.expressions import NAMES, ExpressionSpace, fingerprint, interpolate_motions, keypoint_measures, measures
 from mmfa.motion import Motion
 from mmfa.nets.anchors import VERTICES
-from mmfa.weights import build, from_pretrained, save_pretrained
+from mmfa.registry import build
+from mmfa.weights import from_pretrained, save_pretrained
 
 SHIPPED = Path(mmfa.__file__).parent / "models" / "lite"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmfa.animate import AnimateReport, Animator
-from mmfa.driving import MotionBuffer, Rows
+from mmfa.driving import Rows, SignalBuffer
 from mmfa.errors import FaceError, MediaError
 from mmfa.media.image import Array
 from mmfa.media.video import VideoReader
@@ -80,7 +80,7 @@ def test_the_automatic_anchor_is_a_frame_that_was_looked_at(ready, driving, tmp_
         numbers = [round(frame.time * 10) for frame in reader.glance(12)]
     report = ready.animate(driving, tmp_path / "o.mp4", glance=12)
     assert report.anchor in numbers
-    whole = ready.anchor_index(ready.motion_of(driving).motion)
+    whole = ready.session.anchor_index(ready.photo, ready.motion_of(driving).signal)
     assert abs(report.anchor - whole) <= 20 // 10
 
 
@@ -122,17 +122,17 @@ def test_a_glance_is_spread_over_the_video(carphone_frames, clip_writer, tmp_pat
 
 
 def test_motions_are_kept_in_a_few_arrays(window_motions: list[Motion]) -> None:
-    buffer = MotionBuffer()
+    buffer: SignalBuffer[Motion] = SignalBuffer()
     for motion in window_motions:
         buffer.append(motion)
-    whole, wanted = buffer.motion(), Motion.concatenate(window_motions)
+    whole, wanted = buffer.signal(), Motion.concatenate(window_motions)
     for name in ("rotation", "scale", "translation", "expression", "intensity"):
         assert torch.equal(getattr(whole, name), getattr(wanted, name)), name
 
 
 @pytest.fixture(scope="module")
 def window_motions(animator, carphone_frames) -> list[Motion]:
-    motion = animator.motion_of(islice(carphone_frames, 9)).motion
+    motion = animator.motion_of(islice(carphone_frames, 9)).signal
     return [motion[0], motion[1:4], *(motion[i] for i in range(4, 9))]
 
 

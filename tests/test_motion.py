@@ -20,7 +20,7 @@ from mmfa.motion import (
     rotation_log,
     stretch,
 )
-from mmfa.weights import build
+from mmfa.registry import build
 
 NAMES = ("rotation", "scale", "translation", "expression")
 

@@ -132,14 +132,14 @@ def test_bad_values() -> None:
 
 def test_talking_man_keeps_his_mouth_and_trembles_less(animator, carphone_frames) -> None:
     """On a real driver: decoded lips before and after, same canonical face."""
-    motion = animator.motion_of(carphone_frames[::2], fps=15.0).motion
+    motion = animator.motion_of(carphone_frames[::2], fps=15.0).signal
     result = smooth(motion)
     before, after = jitter(motion), jitter(result)
     assert after.rotation < 0.9 * before.rotation and after.expression < 0.9 * before.expression
 
     def opening(clip: Motion) -> np.ndarray:
-        canonical = animator.model.canonical_detector(torch.zeros(1, 478, 3)).expand(len(clip), -1, -1)
-        placed = canonical + animator.model.keypoints(canonical, clip)[1]
+        canonical = animator.session.engine.model.canonical_detector(torch.zeros(1, 478, 3)).expand(len(clip), -1, -1)
+        placed = canonical + animator.session.engine.model.keypoints(canonical, clip)[1]
         return (placed[:, 14] - placed[:, 18]).norm(dim=1).detach().numpy()  # the inner lips' middle, 13 and 14
 
     raw, smoothed = opening(motion), opening(result)

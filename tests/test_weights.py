@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmfa.errors import ModelError
-from mmfa.nets.mmfa import MMFA
-from mmfa.nets.paper import PaperMMFA
-from mmfa.nets.sizes import build_model, tiny, tiny_paper
-from mmfa.weights import build, from_pretrained, save_pretrained
+from mmfa.models.lite import LiteMMFA, tiny
+from mmfa.models.paper import PaperMMFA, tiny_paper
+from mmfa.registry import build
+from mmfa.weights import from_pretrained, save_pretrained
 
 
 @pytest.fixture
 def saved(tmp_path):
     torch.manual_seed(0)
-    save_pretrained(build_model(tiny()), tmp_path)
+    save_pretrained(build(tiny()), tmp_path)
     return tmp_path
 
 
@@ -32,7 +32,7 @@ def _edit(folder, **changes):
 @pytest.mark.parametrize("half", [True, False])
 def test_round_trip(tmp_path, params, half):
     torch.manual_seed(0)
-    model = build_model(params)
+    model = build(params)
     save_pretrained(model, tmp_path, half=half)
     loaded = from_pretrained(tmp_path)
     assert type(loaded) is type(model)
@@ -46,7 +46,7 @@ def test_round_trip(tmp_path, params, half):
 
 
 def test_build_by_name():
-    assert type(build("tiny")) is MMFA
+    assert type(build("tiny")) is LiteMMFA
     with torch.device("meta"):
         assert type(build("paper")) is PaperMMFA
 
@@ -55,7 +55,7 @@ def test_a_config_without_kind_is_a_lite_model(saved):
     config = json.loads((saved / "config.json").read_text())
     assert config.pop("kind") == "lite"
     (saved / "config.json").write_text(json.dumps(config))
-    assert type(from_pretrained(saved)) is MMFA
+    assert type(from_pretrained(saved)) is LiteMMFA
 
 
 @pytest.mark.parametrize("action", [build, from_pretrained])
@@ -134,7 +134,7 @@ def test_weights_that_are_not_numbers_are_named(saved, name, value):
     ],
 )
 def test_a_config_of_a_giant_network_is_refused_before_it_is_made(tmp_path, kind, part, change):
-    save_pretrained(build_model(tiny() if kind == "lite" else tiny_paper()), tmp_path)
+    save_pretrained(build(tiny() if kind == "lite" else tiny_paper()), tmp_path)
     params = json.loads((tmp_path / "config.json").read_text())["params"]
     _edit(tmp_path, params=params | {part: params[part] | change})
     before = getrusage(RUSAGE_SELF).ru_maxrss

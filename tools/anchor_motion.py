@@ -19,8 +19,7 @@ from pathlib import Path
 
 import torch
 
-from mmfa.nets.mmfa import MMFA, LiteParams
-from mmfa.nets.sizes import build_model
+from mmfa.models.lite import LiteMMFA
 from mmfa.train.anchoring import IDENTITY_DIRECTIONS, anchor
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset
@@ -28,19 +27,25 @@ from mmfa.train.looks import fit_looks, looks_at_pictures
 from mmfa.weights import from_pretrained, save_pretrained
 
 
-def with_looks(model: MMFA) -> MMFA:
+def loaded(name: str) -> LiteMMFA:
+    """A model whose keypoints can be anchored. Raises ModelError for another one."""
+    model = from_pretrained(name)
+    model.card.require("anchored")
+    assert isinstance(model, LiteMMFA)
+    return model
+
+
+def with_looks(model: LiteMMFA) -> LiteMMFA:
     """The model with a canonical detector that looks at pictures, not fitted yet; itself if it does already."""
     if looks_at_pictures(model):
         return model
-    params = model.params
-    assert isinstance(params, LiteParams)
-    canonical = replace(params.canonical, directions=IDENTITY_DIRECTIONS)
-    sighted = build_model(replace(params, canonical=canonical)).eval().requires_grad_(False)
+    canonical = replace(model.params.canonical, directions=IDENTITY_DIRECTIONS)
+    sighted = LiteMMFA(replace(model.params, canonical=canonical)).eval().requires_grad_(False)
     sighted.load_state_dict({**sighted.state_dict(), **model.state_dict()})
     return sighted
 
 
-def copy_motion(model: MMFA, other: MMFA) -> None:
+def copy_motion(model: LiteMMFA, other: LiteMMFA) -> None:
     """Give `model` the motion networks of `other`, and the mean mesh that they start from."""
     model.mean_mesh.copy_(other.mean_mesh)
     for mine, theirs in zip(model.motion_networks(), other.motion_networks(), strict=True):
@@ -61,14 +66,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--looks", action="store_true", help="fit nothing but what the canonical detector takes from pictures")
     options = parser.parse_args()
-    model = from_pretrained(options.model)
+    model = loaded(options.model)
     if options.motion:
-        other = from_pretrained(options.motion)
+        other = loaded(options.motion)
         model = with_looks(model) if looks_at_pictures(other) else model
         copy_motion(model, other)
     else:
         cache = options.cache or options.out / "cache"
-        data = ClipDataset(prepare(options.data, cache, fps=options.fps), size=model.params.size)
+        data = ClipDataset(prepare(options.data, cache, fps=options.fps), size=model.card.size)
         torch.manual_seed(options.seed)
         if not options.looks:
             anchor(model, data, steps=options.steps, batch=options.batch, seed=options.seed)

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from mmfa.media.files import atomic_output
 from mmfa.priors.face_features import FILE
-from mmfa.priors.perceptual import hub_path
+from mmfa.priors.hub import hub_path
 
 MODEL = "package/models/faceres"
 SHA256 = {

@@ -1,33 +1,34 @@
-"""The motion of a driving video: one face followed through its frames, in one crop, frame by frame."""
+"""What a driving video makes of a model: one face followed through its frames, in one crop, frame by frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from .engine import Engine
 from .errors import FaceError
 from .faces import PixelFace, crop_box, face_input, reframe, whole_picture
 from .media.crop import CropBox, face_crop_box, union_box
 from .media.image import Array
-from .motion import Motion
-from .nets.mmfa import MMFA
+from .portrait import Signal
 from .priors.landmarks import FaceTracker
 
+S = TypeVar("S", bound=Signal)
 GLANCE = 240
 """Frames, at most, of the first look at a long clip."""
 
 
 @dataclass(frozen=True)
-class TrackedMotion:
-    """The motion of a driving video. `held`: frames without a face, in which the last motion was held. `faces`: how many the
-    first frame that shows one was found to have; 0 of a motion file.
+class Tracked(Generic[S]):
+    """What drives a clip. `held`: frames without a face, in which the last signal was held. `faces`: how many the first frame
+    with one showed; 0: it comes from a file of motion.
     """
 
-    motion: Motion
+    signal: S
     held: int
     faces: int = 0
 
@@ -35,55 +36,52 @@ class TrackedMotion:
 @dataclass(frozen=True)
 class Framing:
     """The crop of a driving clip. `measured`: the crop in which its faces are measured. `frame`: the one in whose frame of
-    reference its motion is, around the face all the time.
+    reference its signal is, around the face all the time.
     """
 
     measured: CropBox
     frame: CropBox
 
-    def reframed(self, motion: Motion) -> Motion:
-        """A motion that was measured, in the frame of reference."""
-        return reframe(motion, old=self.measured, new=self.frame)
+    def reframed(self, signal: S) -> S:
+        """A signal that was measured, in the frame of reference."""
+        return reframe(signal, old=self.measured, new=self.frame)
 
 
-class MotionTracker:
-    """The motion of one face through the frames of one clip, as they come.
+class SignalTracker(Generic[S]):
+    """What one face through the frames of one clip drives, as they come.
 
-    Frames in which the face is lost hold the last motion; frames before it first appears take its first motion. `measured`: the
+    Frames in which the face is lost hold the last signal; frames before it first appears take its first one. `measured`: the
     crop in which faces are measured; by default that of the first one, or, without `crop`, the whole picture.
 
     Attributes:
         measured: the crop, None until a face was seen.
         held: frames without a face so far.
-        faces: how many faces the first frame with one showed.
     """
 
-    def __init__(
-        self, tracker: FaceTracker, model: MMFA, *, device: torch.device, crop: bool, measured: CropBox | None = None
-    ) -> None:
-        self.tracker, self.model, self.device, self.crop = tracker, model, device, crop
+    def __init__(self, engine: Engine, faces: FaceTracker, *, crop: bool, measured: CropBox | None = None) -> None:
+        self.engine, self.tracker, self.crop = engine, faces, crop
         self.measured = measured
         self.held = 0
-        self._last: Motion | None = None
+        self._last: S | None = None
         self._boxes = Rows()
 
     @property
     def faces(self) -> int:
+        """How many faces the first frame with one showed."""
         return self.tracker.faces
 
     @property
     def framing(self) -> Framing:
-        """Measured as it was, in the frame of a crop around the face in all frames so far. Only once a face was seen.
+        """Measured as it was, and, where signals can be moved, in the frame of a crop around the face in all frames so far.
 
-        A model that sees pixels measures what its crop shows, so that it can have no other frame.
+        Only once a face was seen.
         """
         assert self.measured is not None
-        fixed = not self.crop or self.model.needs_pixels
-        return Framing(self.measured, self.measured if fixed else face_crop_box(union_box(self._boxes.rows().numpy())))
+        moves = self.crop and self.engine.card.reframes
+        return Framing(self.measured, face_crop_box(union_box(self._boxes.rows().numpy())) if moves else self.measured)
 
-    @torch.no_grad()
-    def __call__(self, image: Array) -> Motion | None:
-        """The motions that the next frame (H,W,3) uint8 makes known, in the measured crop: one, with the first face one more for
+    def __call__(self, image: Array) -> S | None:
+        """The signals that the next frame (H,W,3) uint8 makes known, in the measured crop: one, with the first face one more for
         each frame before it; None while no face was seen.
         """
         tracked = self.tracker.track(image)
@@ -93,19 +91,18 @@ class MotionTracker:
         face = PixelFace.of(tracked, image)
         if self.measured is None:
             self.measured = crop_box(face) if self.crop else whole_picture(image)
-        pixels = image if self.model.needs_pixels else None
-        seen = face_input(pixels, face, self.measured, size=self.model.params.size)
-        motion = self.model.motion(seen.to(self.device)).to("cpu")
+        card = self.engine.card
+        signal: S = self.engine.signal(face_input(image if card.needs_pixels else None, face, self.measured, size=card.size))
         self._boxes.append(torch.tensor([face.box], dtype=torch.float64))
-        before, self._last = self.held if self._last is None else 0, motion
-        return motion.expand(1 + before)
+        before, self._last = self.held if self._last is None else 0, signal
+        return signal.expand(1 + before)
 
-    def over(self, frames: Iterable[Array], *, name: str) -> Iterator[Motion]:
-        """The motions of all frames, measured. Raises FaceError, with the `name` of the frames, when none shows a face."""
+    def over(self, frames: Iterable[Array], *, name: str) -> Iterator[S]:
+        """The signals of all frames, measured. Raises FaceError, with the `name` of the frames, when none shows a face."""
         for image in frames:
-            motion = self(image)
-            if motion is not None:
-                yield motion
+            signal = self(image)
+            if signal is not None:
+                yield signal
         if self._last is None:
             raise FaceError(f"No face found in {name}, in none of its {self.held} frames.")
 
@@ -132,28 +129,33 @@ class Rows:
         return torch.zeros(0) if self._array is None else self._array[: self._count]
 
 
-class MotionBuffer:
-    """Motions one after the other: 4 bytes a number, 0.3 kB a frame of `lite`."""
+class SignalBuffer(Generic[S]):
+    """Signals one after the other: 4 bytes a number, 0.3 kB a frame of `lite`."""
 
     def __init__(self) -> None:
-        self._fields = {field.name: Rows() for field in fields(Motion) if field.name != "fps"}
+        self._first: S | None = None
+        self._fields: dict[str, Rows] = {}
 
-    def append(self, motion: Motion) -> None:
+    def append(self, signal: S) -> None:
+        if self._first is None:
+            self._first = signal
+            self._fields = {part.name: Rows() for part in fields(signal) if isinstance(getattr(signal, part.name), Tensor)}
         for name, rows in self._fields.items():
-            rows.append(getattr(motion, name))
+            rows.append(getattr(signal, name))
 
-    def motion(self) -> Motion:
+    def signal(self) -> S:
         """All of it. Only once there is one."""
+        assert self._first is not None
         tensors: dict[str, Any] = {name: rows.rows() for name, rows in self._fields.items()}
-        return Motion(**tensors)
+        return replace(self._first, **tensors)
 
 
-def motion_of_frames(frames: Iterable[Array], tracker: MotionTracker, *, fps: float | None, name: str) -> TrackedMotion:
-    """The motion of a clip of frames (H,W,3) uint8, streamed, in one fixed crop: around the face all the time.
+def track(tracker: SignalTracker[S], frames: Iterable[Array], *, fps: float | None, name: str) -> Tracked[S]:
+    """What a clip of frames (H,W,3) uint8 drives, streamed, in one fixed crop: around the face all the time.
 
     Raises FaceError, with the `name` of the frames, when none shows a face.
     """
-    buffer = MotionBuffer()
-    for motion in tracker.over(frames, name=name):
-        buffer.append(motion)
-    return TrackedMotion(replace(tracker.framing.reframed(buffer.motion()), fps=fps), tracker.held, tracker.faces)
+    buffer: SignalBuffer[S] = SignalBuffer()
+    for signal in tracker.over(frames, name=name):
+        buffer.append(signal)
+    return Tracked(replace(tracker.framing.reframed(buffer.signal()), fps=fps), tracker.held, tracker.faces)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import difflib
 import math
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from .errors import ConfigError, MediaError, ModelError
+from .errors import ConfigError, MediaError
 from .geometry import euler_to_matrix, matrix_to_euler
 from .motion import DEFAULT_FPS, LARGEST_INTENSITY, Motion, blend, same_features, smoothstep
-from .nets.anchors import FINE, LIPS
-from .nets.mmfa import MMFA, LiteParams
 from .priors.pose import template
 
 Attribute = Literal["rotation", "scale", "translation", "expression"]
 ATTRIBUTES: tuple[Attribute, ...] = get_args(Attribute)
+Note = Callable[[str], None]
+"""Takes one sentence for the person who asked."""
 _Range = tuple[float, float]
 
 
@@ -71,21 +71,23 @@ def check_possible(name: str, value: float, *, kind: str | None = None) -> None:
         raise ConfigError(f"A value of {value:g} for {name} makes no sense: it lies between {low:g} and {high:g}.")
 
 
-def within_limits(name: str, value: float, *, kind: str | None = None, unclipped: bool = False) -> float:
-    """The value of one slider, clipped to `TRAINED` with a RangeWarning; `unclipped` warns and keeps it.
+def within_limits(
+    name: str, value: float, *, kind: str | None = None, unclipped: bool = False, note: Note | None = None
+) -> float:
+    """The value of one slider, clipped to `TRAINED` with a note; `unclipped` notes it and keeps it.
 
-    Raises like `check_possible`.
+    note: is given the sentence; by default it is a RangeWarning. Raises like `check_possible`.
     """
     check_possible(name, value, kind=kind)
     low, high = getattr(TRAINED, kind or name)
     clipped = min(max(value, low), high)
     if clipped != value:
         fate = "kept, expect tears" if unclipped else f"clipped to {clipped:g}"
-        warnings.warn(
-            f"{name} {value:g} is beyond the {low:g} to {high:g} that the models are trained on: {fate}.",
-            RangeWarning,
-            stacklevel=2,
-        )
+        text = f"{name} {value:g} is beyond the {low:g} to {high:g} that the models are trained on: {fate}."
+        if note is None:
+            warnings.warn(text, RangeWarning, stacklevel=2)
+        else:
+            note(text)
     return value if unclipped else clipped
 
 
@@ -99,25 +101,10 @@ class Amplitude:
     lips: float = 1.0
     eyes: float = 1.0
 
-    def limited(self, *, unclipped: bool = False) -> Amplitude:
+    def limited(self, *, unclipped: bool = False, note: Note | None = None) -> Amplitude:
         """See `within_limits`."""
-        return Amplitude(
-            lips=within_limits("lips", self.lips, unclipped=unclipped), eyes=within_limits("eyes", self.eyes, unclipped=unclipped)
-        )
-
-    def gain(self, model: MMFA) -> Tensor | None:
-        """Factor of each keypoint (K,1) for `MMFA.render`, None if all are 1.
-
-        Raises ModelError for a model whose keypoints are free.
-        """
-        if self.lips == self.eyes == 1:
-            return None
-        if not isinstance(model.params, LiteParams):
-            raise ModelError("This model's keypoints are free: it has no lips or eyes to scale apart; leave both factors at 1.")
-        gain = model.mean_mesh.new_ones(model.params.expression_decoder.keypoints, 1)
-        gain[: len(LIPS)] = self.lips
-        gain[len(LIPS) : FINE] = self.eyes
-        return gain
+        lips = within_limits("lips", self.lips, unclipped=unclipped, note=note)
+        return Amplitude(lips=lips, eyes=within_limits("eyes", self.eyes, unclipped=unclipped, note=note))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +166,13 @@ class Edit:
         if self.expression == "neutral" and self.offset is not None:
             raise ConfigError("A neutral expression doesn't move, along a direction neither: set one of the two.")
 
-    def limited(self, *, unclipped: bool = False) -> Edit:
+    def limited(self, *, unclipped: bool = False, note: Note | None = None) -> Edit:
         """Every value within what the models are trained on; see `within_limits`."""
         names = ("yaw", "pitch", "roll", "scale", "tx", "ty", "intensity")
         values = {name: value for name in names if (value := getattr(self, name)) is not None}
-        limited: dict[str, Any] = {name: within_limits(name, value, unclipped=unclipped) for name, value in values.items()}
+        limited: dict[str, Any] = {
+            name: within_limits(name, value, unclipped=unclipped, note=note) for name, value in values.items()
+        }
         return replace(self, **limited)
 
     def apply(self, motion: Motion, *, span: Span | None = None) -> Motion:

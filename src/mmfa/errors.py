@@ -19,3 +19,7 @@ class ModelError(MmfaError):
 
 class ConfigError(MmfaError):
     """A configuration file or option does not make sense."""
+
+
+class Cancelled(MmfaError):
+    """The work was given up by whoever asked for it."""

@@ -18,14 +18,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .documents import read_json
-from .edit import check_possible, within_limits
+from .edit import Note, check_possible, within_limits
 from .errors import ConfigError, ModelError
 from .media.files import atomic_output
 from .motion import Motion, same_features
 from .nets.anchors import VERTICES
-from .nets.mmfa import MMFA
 from .nets.vae import ExpressionVAE, VAEParams
-from .weights import bounded_by, folder_of, from_pretrained, read_params, read_tensors
+from .params import read_params
+from .portrait import PortraitModel
+from .weights import bounded_by, folder_of, from_pretrained, read_tensors
 
 VERSION = 1
 LARGEST_TEMPERATURE = 2.0
@@ -114,12 +115,12 @@ class ExpressionSpace:
         self.directions = directions if directions.dim() == 3 else directions.expand(2, -1, -1)
 
     @classmethod
-    def of(cls, model: MMFA, vae: ExpressionVAE, directions: Tensor) -> ExpressionSpace:
+    def of(cls, model: PortraitModel[Any, Any], vae: ExpressionVAE, directions: Tensor) -> ExpressionSpace:
         """A VAE and directions that were learned from the expressions of `model`."""
         return cls(vae, directions, owner=fingerprint(model))
 
     @classmethod
-    def load(cls, name: str | Path = "lite", *, model: MMFA | None = None) -> ExpressionSpace:
+    def load(cls, name: str | Path = "lite", *, model: PortraitModel[Any, Any] | None = None) -> ExpressionSpace:
         """The VAE beside the weights of a shipped model or of one in a folder; `model`: the same, if it is loaded already.
 
         Raises ModelError when there is none, when it is damaged, and when it was trained for other weights of the model.
@@ -239,12 +240,15 @@ class ExpressionSpace:
         return feature + self.offset(values).to(feature)
 
 
-def limited_directions(values: Mapping[str, float], *, unclipped: bool = False) -> dict[str, float]:
+def limited_directions(values: Mapping[str, float], *, unclipped: bool = False, note: Note | None = None) -> dict[str, float]:
     """Values of named directions within what the data hold; see `mmfa.edit.within_limits`.
 
     Raises ConfigError for an unknown name, which suggests the nearest, and for a value that makes no sense.
     """
-    return {name: within_limits(_known(name), value, kind="direction", unclipped=unclipped) for name, value in values.items()}
+    return {
+        name: within_limits(_known(name), value, kind="direction", unclipped=unclipped, note=note)
+        for name, value in values.items()
+    }
 
 
 def interpolate_motions(space: ExpressionSpace, waypoints: Sequence[Motion], *, steps: int, pose: Motion) -> Motion:
@@ -276,11 +280,9 @@ def _segment(space: ExpressionSpace, first: Motion, second: Motion, steps: int) 
     )
 
 
-def fingerprint(model: MMFA) -> str:
+def fingerprint(model: PortraitModel[Any, Any]) -> str:
     """SHA-256 of the weights of E_exp and of the mesh it subtracts: what gives the numbers of f their meaning."""
-    tensors = {f"encoder.{name}": tensor for name, tensor in model.expression_encoder.state_dict().items()}
-    if not model.needs_pixels:
-        tensors["mean_mesh"] = model.mean_mesh
+    tensors = model.fingerprint()
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +13,12 @@ from .errors import MediaError
 from .media.crop import CropBox, crop, face_crop_box
 from .media.image import Array, to_tensor
 from .motion import Motion
-from .nets.mmfa import FaceInput
+from .portrait import FaceInput, Signal
 from .priors.landmarks import TrackedFace
 from .priors.pose import head_pose, normalise
 from .priors.roi import to_pixels
+
+S = TypeVar("S", bound=Signal)
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,16 @@ def face_input(image: Array | None, face: PixelFace, box: CropBox, *, size: int)
     return FaceInput(picture, normalise(points, pose), pose.rotation, pose.scale, pose.translation)
 
 
-def reframe(motion: Motion, *, old: CropBox, new: CropBox) -> Motion:
-    """A motion in the frame of the crop `old`, in that of the crop `new`: in the picture it is the same."""
+def reframe(signal: S, *, old: CropBox, new: CropBox) -> S:
+    """A signal in the frame of the crop `old`, in that of the crop `new`: in the picture it is the same.
+
+    Only a motion can be moved. Raises ValueError for another signal, unless both crops are one.
+    """
     if old == new:
-        return motion
+        return signal
+    if not isinstance(signal, Motion):
+        raise ValueError(f"{type(signal).__name__} can't be moved to another crop: it doesn't know where the face is.")
     zoom = old.side / new.side
     shift = np.array([old.cx - new.cx, old.cy - new.cy]) * 2 / new.side
-    moved = motion.translation * zoom + torch.tensor([shift[0], shift[1], 0.0], dtype=motion.translation.dtype)
-    return replace(motion, scale=motion.scale * zoom, translation=moved)
+    moved = signal.translation * zoom + torch.tensor([shift[0], shift[1], 0.0], dtype=signal.translation.dtype)
+    return replace(signal, scale=signal.scale * zoom, translation=moved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from .errors import ConfigError, MediaError, ModelError
 from .media.files import atomic_output, check_input
+from .portrait import Signal
 
 Composition = Literal["mmfa", "liveportrait", "face-vid2vid"]
 COMPOSITIONS: tuple[Composition, ...] = get_args(Composition)
@@ -32,7 +32,7 @@ _LARGEST = {"scale": 100.0, "translation": 100.0, "expression": 1e4, "intensity"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Motion:
+class Motion(Signal):
     """A batch (or, over time, a clip) of B motions in the frame of the face crop.
 
     rotation: (B,3,3), canonical to camera, orthonormal, det +1.
@@ -49,7 +49,6 @@ class Motion:
     translation: Tensor
     expression: Tensor
     intensity: Tensor = None  # type: ignore[assignment]
-    fps: float | None = None
 
     def __post_init__(self) -> None:
         if self.intensity is None:
@@ -61,34 +60,6 @@ class Motion:
                 raise ValueError(f"Motion.{name} has shape {tuple(getattr(self, name).shape)}, expected {shape}.")
         if self.expression.ndim != 2 or self.expression.shape[0] != batch:
             raise ValueError(f"Motion.expression has shape {tuple(self.expression.shape)}, expected ({batch}, N).")
-
-    def __len__(self) -> int:
-        return self.rotation.shape[0]
-
-    def __getitem__(self, index: int | slice | Tensor) -> Motion:
-        """One motion (kept as a batch of one), a slice or an index tensor."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"motion {index} of {len(self)}")
-            index = slice(index, index + 1 or None)
-        return self._map(lambda tensor: tensor[index])
-
-    def to(self, device: torch.device | str) -> Motion:
-        return self._map(lambda tensor: tensor.to(device))
-
-    def expand(self, count: int) -> Motion:
-        """A batch of one, repeated `count` times."""
-        return self._map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Motion:
-        return Motion(**{name: change(getattr(self, name)) for name in _FIELDS}, fps=self.fps)
-
-    @staticmethod
-    def concatenate(motions: Sequence[Motion]) -> Motion:
-        """Motions one after the other; the frame rate is the first one's."""
-        if not motions:
-            raise ValueError("Nothing to concatenate: the list of motions is empty.")
-        return Motion(**{name: torch.cat([getattr(motion, name) for motion in motions]) for name in _FIELDS}, fps=motions[0].fps)
 
     def save(self, path: str | Path) -> None:
         """Write a versioned safetensors file, all or nothing."""

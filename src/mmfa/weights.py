@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import reprlib
-import types
-import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,50 +17,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from . import registry
 from .documents import read_json
 from .errors import MmfaError, ModelError
 from .media.files import atomic_output
-from .nets.mmfa import MMFA, LiteParams
-from .nets.paper import PaperParams
-from .nets.sizes import build_model, lite, paper, small, small_128, tiny, tiny_paper
+from .portrait import PortraitModel
 
 VERSION = 1
-SIZES: dict[str, Callable[[], LiteParams | PaperParams]] = {
-    "paper": paper,
-    "lite": lite,
-    "small": small,
-    "small-128": small_128,
-    "tiny": tiny,
-    "tiny-paper": tiny_paper,
-}
-"""Sizes that can be built by name."""
-_KINDS: dict[str, type[LiteParams] | type[PaperParams]] = {"lite": LiteParams, "paper": PaperParams}
 
 _LARGEST_CONFIG = 1_000_000  # bytes
-_LARGEST = 1 << 24
 _SPARE = 10_000_000  # elements of what a network makes but doesn't store
 _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.eye, torch.rand, torch.randn}
-_MOST_LAYERS = 64
-_RANGES = {"size": (16, 2048), "blocks": (0, _MOST_LAYERS), "shrink": (1, 64), "grid": (1, 64), "kernel": (1, 15)}
-"""What isn't seen in the shapes of the weights, or is made one by one before they can be compared."""
-_RETIRED = {"part_width"}
-"""Parameters of models of mmfa 0.4 that mean nothing any more; such a model still loads."""
-
-
-def build(name: str) -> MMFA:
-    """An untrained model of a named size. Raises ModelError for an unknown name."""
-    if name not in SIZES:
-        raise ModelError(f"Unknown model size {name!r}; choose from {', '.join(SIZES)}.")
-    return build_model(SIZES[name]())
 
 
 def shipped() -> list[str]:
     """Names of the models whose weights come with the package."""
     folder = files("mmfa") / "models"
-    return sorted(item.name for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
+    return sorted(item.name for item in folder.iterdir() if (item / "model.safetensors").is_file())
 
 
-def save_pretrained(model: MMFA, folder: str | Path, *, half: bool = True) -> None:
+def save_pretrained(model: PortraitModel[Any, Any], folder: str | Path, *, half: bool = True) -> None:
     """Write `model` to a folder; floating-point tensors as fp16 when `half`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,8 +44,7 @@ def save_pretrained(model: MMFA, folder: str | Path, *, half: bool = True) -> No
         name: (tensor.half() if half and tensor.is_floating_point() else tensor).contiguous().cpu()
         for name, tensor in model.state_dict().items()
     }
-    kind = next(name for name, params in _KINDS.items() if isinstance(model.params, params))
-    config = {"format": "mmfa-model", "version": VERSION, "kind": kind, "params": dataclasses.asdict(model.params)}
+    config = {"format": "mmfa-model", "version": VERSION, "kind": model.card.kind, "params": dataclasses.asdict(model.params)}
     with atomic_output(folder / "model.safetensors") as temporary:
         save_file(tensors, str(temporary), metadata={"format": "mmfa-model", "version": str(VERSION)})
     with atomic_output(folder / "config.json") as temporary:
@@ -84,7 +56,7 @@ def folder_of(name: str | Path) -> Path:
     return Path(name) if Path(name).is_dir() else Path(str(files("mmfa") / "models" / str(name)))
 
 
-def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> MMFA:
+def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> PortraitModel[Any, Any]:
     """The shipped model `name`, or the one in a folder written by `save_pretrained`, in eval mode and fp32.
 
     Raises ModelError when there is none, when it is damaged, or when it is of another version.
@@ -99,11 +71,13 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> 
             raise ModelError(f"{folder} holds no mmfa model.")
         if config.get("version") != VERSION:
             raise ModelError(f"{folder} is of version {config.get('version')}; this mmfa reads version {VERSION}.")
-        kind = config.get("kind", "lite")
-        if kind not in _KINDS:
-            raise ModelError(f"{folder} holds a model of the unknown kind {kind!r}; known are {', '.join(_KINDS)}.")
+        name = config.get("kind", "lite")
+        if name not in registry.names():
+            known = ", ".join(registry.names())
+            raise ModelError(f"{folder} holds a model of the unknown kind {name!r}; known are {known}.")
+        kind = registry.kind(name)
         with bounded_by(folder / "model.safetensors"):
-            model = build_model(read_params(_KINDS[kind], config["params"]))
+            model = kind.build(kind.read_params(config["params"]))
         model.load_state_dict(read_tensors(folder / "model.safetensors"))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} holds no mmfa model: {error.filename or 'model.safetensors'} is missing.") from error
@@ -155,35 +129,3 @@ class _Allowance(TorchFunctionMode):
             if self.left < 0:
                 raise ValueError("its configuration asks for a larger network than its weights can fill")
         return func(*args, **(kwargs or {}))
-
-
-def read_params(kind: type, values: dict[str, Any]) -> Any:
-    """Rebuild a params dataclass from the dict of `dataclasses.asdict`. Raises ValueError or KeyError, naming the key."""
-    hints = typing.get_type_hints(kind)
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in _RETIRED:
-            continue
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint) and not isinstance(hint, types.GenericAlias):
-            arguments[key] = read_params(typing.cast(type, hint), value)
-            continue
-        if not _fits(key, value, hint):
-            raise ValueError(f"{key} can't be {reprlib.repr(value)}")
-        arguments[key] = tuple(value) if isinstance(value, list) else value
-    return kind(**arguments)
-
-
-def _fits(key: str, value: object, hint: Any) -> bool:
-    """Whether a value is of the type of its field, and of a size that a network can have."""
-    if typing.get_origin(hint) is tuple:
-        numbers = isinstance(value, list) and len(value) <= _MOST_LAYERS
-        return numbers and all(_fits(key, item, typing.get_args(hint)[0]) for item in typing.cast(list[object], value))
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if hint is bool:
-        return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, int if hint is int else int | float):
-        return False
-    low, high = _RANGES.get(key, (0, _LARGEST)) if hint is int else (-_LARGEST, _LARGEST)
-    return low <= value <= high

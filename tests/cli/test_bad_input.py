@@ -17,10 +17,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mmfa import animate
-from mmfa.animate import Animator
 from mmfa.cli.main import main
 from mmfa.media.video import VideoReader, VideoWriter
 from mmfa.motion import Motion
+from mmfa.session import Session
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def place(portrait, short_driving, clip_writer, tmp_path) -> Place:
 def _model_loaded_once(animator, monkeypatch, request) -> None:
     """Every command otherwise loads the networks again; the tests about models keep the real loading."""
     if "real_loading" not in request.fixturenames:
-        monkeypatch.setattr(Animator, "from_pretrained", classmethod(lambda cls, *a, **k: animator))
+        monkeypatch.setattr(Session, "from_pretrained", classmethod(lambda cls, *a, **k: animator.session))
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_damaged_model(real_loading, place, capsys, damage) -> None:
 )
 def test_bad_output_is_refused_before_the_work(place, capsys, monkeypatch, make, reason) -> None:
     (place.bad / "folder.mp4").mkdir()
-    monkeypatch.setattr(Animator, "set_source", None)
+    monkeypatch.setattr(Session, "photo", None)
     assert reason in refused(capsys, "animate", place.portrait, place.driving, "-o", make(place))
     assert not list(place.out.iterdir())
 

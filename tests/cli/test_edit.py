@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mmfa import edit
-from mmfa.animate import Animator
+from mmfa import edit, requests
 from mmfa.cli import edit as command
 from mmfa.cli import main as program
 from mmfa.edit import canonical_motion, set_pose
@@ -19,6 +18,7 @@ from mmfa.geometry import matrix_to_euler
 from mmfa.media.image import read_image
 from mmfa.media.video import VideoReader
 from mmfa.motion import Motion
+from mmfa.session import Session
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +27,13 @@ def _commands(animator, monkeypatch) -> None:
     parser = argparse.ArgumentParser(prog="mmfa")
     command.add_parser(parser.add_subparsers(required=True))
     monkeypatch.setattr(program, "_parser", lambda: parser)
-    monkeypatch.setattr(Animator, "from_pretrained", classmethod(lambda cls, *a, **k: animator))
+    monkeypatch.setattr(Session, "from_pretrained", classmethod(lambda cls, *a, **k: animator.session))
 
 
 @pytest.fixture
 def own(animator, portrait) -> Motion:
     """The motion of the portrait."""
-    return animator.set_source(portrait).face.motion
+    return animator.set_source(portrait).signal
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_still_by_hand(animator, own, portrait, tmp_path, capsys) -> None:
 def test_take_from_a_photo(animator, own, portrait, carphone_frames, tmp_path) -> None:
     Image.fromarray(carphone_frames[60]).save(tmp_path / "driver.png")
     assert run("edit", portrait, "-o", tmp_path / "out.png", "--from", tmp_path / "driver.png", "--take", "rotation") == 0
-    driver = animator.motion_of_photo(carphone_frames[60])
+    driver = animator.session.track_photo(carphone_frames[60]).signal
     pitch, yaw, roll = (float(angle) for angle in matrix_to_euler(driver.rotation))
     wanted = next(animator.render(set_pose(own, pitch=pitch, yaw=yaw, roll=roll)))
     assert np.abs(read_image(tmp_path / "out.png").astype(int) - wanted).max() <= 2
@@ -111,7 +111,7 @@ def test_expression_of_a_moment_and_neutral(animator, own, portrait, driving, tm
     assert run("edit", portrait, "-o", tmp_path / "c.png", "--intensity", "0") == 0
     a, b, c = (read_image(tmp_path / f"{name}.png") for name in "abc")
     assert np.array_equal(b, c) and not np.array_equal(a, b)
-    animator.motion_at(driving, 0.3).save(tmp_path / "smile.safetensors")
+    animator.session.track_at(driving, 0.3).signal.save(tmp_path / "smile.safetensors")
     assert run("edit", portrait, "-o", tmp_path / "d.png", "--expression", tmp_path / "smile.safetensors") == 0
     assert np.array_equal(read_image(tmp_path / "d.png"), a)
 
@@ -123,8 +123,8 @@ def test_relative_motion_of_one_attribute(portrait, driving, tmp_path) -> None:
 
 
 def test_turntable_video_and_grid(portrait, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(edit, "turntable", lambda motion, turn=edit.turntable: turn(motion, seconds=0.12))
-    monkeypatch.setattr(edit, "attribute_grid", lambda motion, grid=edit.attribute_grid: grid(motion, columns=3))
+    monkeypatch.setattr(requests.edit, "turntable", lambda motion, turn=edit.turntable: turn(motion, seconds=0.12))
+    monkeypatch.setattr(requests.edit, "attribute_grid", lambda motion, grid=edit.attribute_grid: grid(motion, columns=3))
     assert run("edit", portrait, "-o", tmp_path / "t.mp4", "--turntable") == 0
     assert run("edit", portrait, "-o", tmp_path / "t.png", "--turntable") == 0
     assert len(frames(tmp_path / "t.mp4")) == 9
@@ -242,12 +242,12 @@ def asked(monkeypatch) -> list[Motion]:
     """What the command would render, in place of rendering it."""
     seen: list[Motion] = []
 
-    def render(self, motion, **kwargs):  # noqa: ANN001, ANN003
+    def render(self, photo, motion, **kwargs):  # noqa: ANN001, ANN003
         seen.append(motion)
-        yield from np.zeros((len(motion), *self.source.image.shape), np.uint8)
+        yield from np.zeros((len(motion), *photo.image.shape), np.uint8)
 
-    monkeypatch.setattr(Animator, "render", render)
-    monkeypatch.setattr(Animator, "write", lambda self, motion, output, **kwargs: seen.append(motion))
+    monkeypatch.setattr(Session, "render", render)
+    monkeypatch.setattr(Session, "write", lambda self, photo, motion, output, **kwargs: seen.append(motion))
     return seen
 
 

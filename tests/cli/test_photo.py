@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmfa import animate
-from mmfa.animate import Animator
+from mmfa import session
 from mmfa.cli.main import main
+from mmfa.session import Session
 
 
 @pytest.fixture(autouse=True)
 def _model_loaded_once(animator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Animator, "from_pretrained", classmethod(lambda cls, *a, **k: animator))
-    monkeypatch.setattr(animate, "LONGEST_SIDE", 300)
+    monkeypatch.setattr(Session, "from_pretrained", classmethod(lambda cls, *a, **k: animator.session))
+    monkeypatch.setattr(session, "LONGEST_SIDE", 300)
 
 
 @pytest.mark.parametrize("command", ["edit", "animate"])

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from mmfa.animate import Animator
 from mmfa.cli.main import main
 from mmfa.cli.process import Ended, ended_by_signals, tell, working_streams
 from mmfa.media.video import VideoWriter
+from mmfa.session import Session
 
 HANDLED = [signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.fixture(autouse=True)
 def _model_loaded_once(animator, monkeypatch) -> None:
-    monkeypatch.setattr(Animator, "from_pretrained", classmethod(lambda cls, *a, **k: animator))
+    monkeypatch.setattr(Session, "from_pretrained", classmethod(lambda cls, *a, **k: animator.session))
 
 
 @pytest.fixture

@@ -9,24 +9,28 @@ import pytest
 from PIL import Image
 
 import mmfa
-from mmfa.animate import Animator
 from mmfa.cli import common, vae
+from mmfa.cli.common import perform, request_from
 from mmfa.errors import MmfaError
 from mmfa.expressions import NAMES, ExpressionSpace
 from mmfa.media.image import Array, read_image
 from mmfa.media.video import VideoReader
+from mmfa.session import Session
 
 
 @pytest.fixture(autouse=True)
 def _model_loaded_once(animator, monkeypatch) -> None:
-    monkeypatch.setattr(Animator, "from_pretrained", classmethod(lambda cls, *a, **k: animator))
+    monkeypatch.setattr(Session, "from_pretrained", classmethod(lambda cls, *a, **k: animator.session))
 
 
 def run(*arguments: object) -> None:
     parser = argparse.ArgumentParser()
     vae.add_parser(parser.add_subparsers(required=True))
     options = parser.parse_args([str(argument) for argument in arguments])
-    options.run(options)
+    if hasattr(options, "request"):
+        perform(request_from(options), quiet=options.quiet)
+    else:
+        options.run(options)
 
 
 def refused(folder: Path, *arguments: object) -> str:
@@ -56,7 +60,7 @@ def test_interpolation_sheet_ends_at_its_waypoints(portrait, carphone, animator,
     way = ("--from", "source", "--via", f"{carphone}@2", "--to", "neutral")
     run("interpolate", portrait, *way, "--steps", 2, "-o", out, "--quiet")
     first, second = tiles(read_image(out), 3, 2)
-    own = animator.source.face.motion.to("cpu")
+    own = animator.set_source(portrait).signal
     assert difference(first[0], next(animator.render(own, paste_back=False))) < 0.05  # rendered in another batch
     assert difference(first[-1], second[0]) < 0.5  # the waypoint, at the end of one row and the start of the next
     halfway, whole = difference(first[0], first[1]), difference(first[0], first[2])

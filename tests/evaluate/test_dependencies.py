@@ -6,14 +6,21 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mmfa.evaluate import dependencies
+from mmfa.evaluate import dependencies, subjects
+from mmfa.evaluate.cache import leaking_state
 from mmfa.evaluate.dependencies import fingerprint
+from mmfa.evaluate.subjects import Model
+from mmfa.portrait import PortraitModel
+from mmfa.weights import from_pretrained
 
 PACKAGE = Path(str(files("mmfa")))
 FRAMES, MEASURES, LEAKAGE = ("mmfa.evaluate.subjects", "mmfa.evaluate.measure", "mmfa.evaluate.sitters")
+LITE, PAPER = "mmfa.models.lite.model", "mmfa.models.paper.model"
+"""Modules of kinds, which the registry imports by name."""
 
 WATCHED = """
 import json, sys
@@ -55,14 +62,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(PACKAGE, tmp_path_factory.mktemp("copy") / "mmfa", ignore=shutil.ignore_patterns("__pycache__")))
 
 
-def changed(module: str, root: Path, file: str) -> bool:
-    """Whether one more byte in a file changes what stands for `module`."""
+def changed(module: str, root: Path, file: str, *also: str) -> bool:
+    """Whether one more byte in a file changes what stands for `module` and what is imported `also`."""
     path = root / file
     kept = path.read_bytes()
-    before = fingerprint(module, root)
+    before = fingerprint(module, root, also=also)
     path.write_bytes(kept + (b"\n" if path.suffix == ".py" else b"x"))
     fingerprint.cache_clear()
-    after = fingerprint(module, root)
+    after = fingerprint(module, root, also=also)
     path.write_bytes(kept)
     fingerprint.cache_clear()
     return before != after
@@ -71,26 +78,57 @@ def changed(module: str, root: Path, file: str) -> bool:
 def test_every_file_that_a_frame_comes_from_changes_the_key(used: list[str], root: Path) -> None:
     helpers = {"demo.py", "models/lite/model.safetensors"}  # what the program above needs; the model has its own hash
     frames = [file for file in used if file not in helpers]
-    known = {"animate.py", "driving.py", "device.py", "evaluate/subjects.py", "nets/generator.py", "media/crop.py"}
+    known = {"session.py", "driving.py", "device.py", "evaluate/subjects.py", "nets/generator.py", "media/crop.py"}
+    known |= {"portrait.py", "registry.py", "engine/torch.py", "models/mmfa.py"}
+    known |= {"models/lite/__init__.py", "models/lite/model.py"}
     assert known | {"priors/weights/face_mesh.safetensors", "priors/weights/face_detector.safetensors"} <= set(frames)
-    assert [file for file in frames if not changed(FRAMES, root, file)] == []
+    assert [file for file in frames if not changed(FRAMES, root, file, LITE)] == []
+
+
+def test_the_kind_of_a_model_is_told_by_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both keys ask for the module in which its kind is made, and change with it."""
+    assert Model("lite").kind_module() == LITE
+    asked: list[tuple[str, ...]] = []
+
+    def noted(module: str, *, also: tuple[str, ...] = ()) -> str:
+        asked.append((module, *also))
+        return ""
+
+    monkeypatch.setattr("mmfa.evaluate.cache.fingerprint", noted)
+    Model("lite").state()
+    leaking_state(Model("lite").kind_module())
+    assert asked == [(FRAMES, LITE), (LEAKAGE, LITE)]
+
+
+def test_the_keys_of_many_tasks_load_the_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> PortraitModel[Any, Any]:
+        loaded.append(name)
+        return from_pretrained(name)
+
+    subjects._kind_module.cache_clear()
+    monkeypatch.setattr(subjects, "from_pretrained", load)
+    assert len({tuple(Model("lite").state()) for _ in range(3)}) == 1
+    assert loaded == ["lite"]
 
 
 def test_other_files_do_not_change_it(root: Path) -> None:
     others = [path.relative_to(root).as_posix() for room in ("train", "cli") for path in (root / room).glob("*.py")]
     assert len(others) > 15
     others += [f"evaluate/{name}.py" for name in ("page", "report", "figures", "tables", "bootstrap", "run", "floors")]
-    others += ["dataset/prepare.py", "demo.py", "models/lite/README.md"]
-    assert [file for file in others if changed(FRAMES, root, file)] == []
+    others += ["dataset/prepare.py", "demo.py", "animate.py", "models/lite/README.md", "models/paper/model.py"]
+    assert [file for file in others if changed(FRAMES, root, file, LITE)] == []
+    assert [changed(FRAMES, root, f"models/{kind}/model.py", PAPER) for kind in ("paper", "lite")] == [True, False]
 
 
 def test_measures_of_real_clips_do_not_depend_on_what_animates(root: Path) -> None:
     yes = ("evaluate/measure.py", "evaluate/reading.py", "evaluate/metrics.py", "evaluate/extractors.py", "priors/landmarks.py")
-    no = ("animate.py", "nets/generator.py", "evaluate/subjects.py", "evaluate/figures.py", "dataset/extract.py")
+    no = ("animate.py", "session.py", "nets/generator.py", "evaluate/subjects.py", "evaluate/figures.py", "dataset/extract.py")
     assert [changed(MEASURES, root, file) for file in (*yes, *no)] == [True] * len(yes) + [False] * len(no)
-    yes = ("evaluate/trials.py", "evaluate/sitters.py", "edit.py", "nets/generator.py")
+    yes = ("evaluate/trials.py", "evaluate/sitters.py", "edit.py", "nets/generator.py", "models/lite/model.py")
     no = ("evaluate/leakage.py", "evaluate/page.py")
-    assert [changed(LEAKAGE, root, file) for file in (*yes, *no)] == [True] * len(yes) + [False] * len(no)
+    assert [changed(LEAKAGE, root, file, LITE) for file in (*yes, *no)] == [True] * len(yes) + [False] * len(no)
 
 
 def test_imports_are_followed_wherever_they_stand(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmfa.errors import FaceError, MediaError
 from mmfa.evaluate import leakage
@@ -24,11 +24,10 @@ from mmfa.evaluate.trials import ASKED, DRIVERS, SLIDERS, STEPS, Faces, Person, 
 from mmfa.evaluate.validation import portrait as portrait_picture
 from mmfa.geometry import euler_to_matrix, matrix_to_euler, similarity, transform_image
 from mmfa.media.image import Array
+from mmfa.models.lite import LiteParams
 from mmfa.motion import Motion
-from mmfa.nets.appearance import SourceFeatures
-from mmfa.nets.dense_motion import DenseFlow
 from mmfa.nets.fold import fold_batch_norms
-from mmfa.nets.mmfa import MMFA, FaceInput, LiteParams, Rendering, Source
+from mmfa.portrait import Card, FaceInput, KeypointModel, Rendered
 from mmfa.priors.pose import head_pose, normalise, template
 from mmfa.weights import from_pretrained
 
@@ -167,37 +166,35 @@ def test_figures_do_not_depend_on_the_order_of_people() -> None:
 # -- a model whose leak is known ----------------------------------------------------------------------------------------
 
 
-class Warping(MMFA):
+class Warping(KeypointModel[Motion, tuple[Tensor, Motion]]):
     """Turns, scales and shifts the source picture in its plane; an expression that is not its own makes it 5 % larger."""
 
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self.params = LiteParams()
+    @property
+    def card(self) -> Card:
+        return Card(kind="warping", size=256, abilities=frozenset({"edit", "keypoints", "anchored"}))
 
     def canonical(self, face: FaceInput) -> Tensor:
         return torch.zeros(len(face.mesh), 65, 3)
 
-    def motion(self, face: FaceInput) -> Motion:
+    def signal(self, face: FaceInput) -> Motion:
         expression = face.mesh[:, 13:15].flatten(1)
         return Motion(rotation=face.rotation, scale=face.scale, translation=face.translation, expression=expression)
 
-    def keypoints(self, canonical: Tensor, motion: Motion, *, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def keypoints(self, canonical: Tensor, signal: Motion, *, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return canonical, canonical
 
-    def source(self, face: FaceInput) -> Source:
-        empty = torch.zeros(len(face.mesh), 0)
-        features = SourceFeatures(volume=empty, skips=(), image=face.image)
-        return Source(features, self.canonical(face), self.motion(face), empty)
+    def prepare(self, face: FaceInput) -> tuple[Tensor, Motion]:
+        return face.image, self.signal(face)
 
-    def render(self, source: Source, driving: Motion, *, gain: Tensor | None = None) -> Rendering:
-        foreign = (driving.expression - source.motion.expression).abs().amax(1) > 1e-6
-        scale = (driving.scale / source.motion.scale)[:, 0] * torch.where(foreign, 1.05, 1.0)
-        angle = matrix_to_euler(driving.rotation)[2] - matrix_to_euler(source.motion.rotation)[2]
+    def render(self, prepared: tuple[Tensor, Motion], signal: Motion, *, gain: Tensor | None = None) -> Rendered:
+        image, own = prepared
+        foreign = (signal.expression - own.expression).abs().amax(1) > 1e-6
+        scale = (signal.scale / own.scale)[:, 0] * torch.where(foreign, 1.05, 1.0)
+        angle = matrix_to_euler(signal.rotation)[2] - matrix_to_euler(own.rotation)[2]
         about = similarity(angle, scale, torch.zeros(len(scale), 2))
-        centre = source.motion.translation[:, :2]
-        about[:, :, 2] = driving.translation[:, :2] - (about[:, :, :2] @ centre[..., None])[..., 0]
-        flow = DenseFlow(*[torch.zeros(0)] * len(DenseFlow.__dataclass_fields__))
-        return Rendering((transform_image(source.features.image, about),), torch.zeros(0), torch.zeros(0), flow)
+        centre = own.translation[:, :2]
+        about[:, :, 2] = signal.translation[:, :2] - (about[:, :, :2] @ centre[..., None])[..., 0]
+        return Rendered(patch=transform_image(image.expand(len(about), -1, -1, -1), about))
 
 
 @pytest.fixture(scope="module")
@@ -289,9 +286,9 @@ def test_the_shipped_model_obeys_in_the_plane_and_its_motion_leaks_no_expression
 @pytest.mark.parametrize("composition", ["liveportrait", "face-vid2vid"])
 def test_on_keypoints_the_other_compositions_leak_expression_into_pose(composition: str, people: list[Person]) -> None:
     model = from_pretrained("lite")
-    model.params = LiteParams(composition=composition)  # type: ignore[arg-type]
+    model.params = LiteParams(composition=composition)
     man = people[1]
-    source = model.source(man.faces[man.source : man.source + 1])
+    source = model.prepare(man.faces[man.source : man.source + 1])
     motion = plan(source.motion, model.motion(man.faces[man.drivers]))
     points, _ = model.keypoints(source.canonical.expand(len(motion), -1, -1), motion)
     trial = Trial.cut("man", Faces.of_keypoints(points), man.seen[man.drivers])

@@ -12,7 +12,8 @@ from PIL import Image
 from mmfa.evaluate.run import evaluate
 from mmfa.evaluate.subjects import CopySource
 from mmfa.evaluate.validation import portrait, talking
-from mmfa.weights import build, save_pretrained
+from mmfa.registry import build
+from mmfa.weights import save_pretrained
 
 
 def test_its_columns_are_the_figures_of_the_evaluation(clip_writer, tmp_path: Path, monkeypatch, capsys) -> None:

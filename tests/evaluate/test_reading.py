@@ -17,7 +17,8 @@ from mmfa.evaluate.subjects import CopySource, Model, Subject
 from mmfa.evaluate.validation import talking
 from mmfa.media.image import Array
 from mmfa.media.video import VideoReader
-from mmfa.weights import build, save_pretrained
+from mmfa.registry import build
+from mmfa.weights import save_pretrained
 
 SIZE = 32
 

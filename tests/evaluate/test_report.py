@@ -29,7 +29,8 @@ from mmfa.evaluate.trials import DRIVERS
 from mmfa.evaluate.validation import blurred, noisy, talking
 from mmfa.evaluate.validation import portrait as photo
 from mmfa.media.image import Array, to_tensor
-from mmfa.weights import build, save_pretrained
+from mmfa.registry import build
+from mmfa.weights import save_pretrained
 
 FILES = {"report.json", "report.md", "clips.csv", "index.html"}
 

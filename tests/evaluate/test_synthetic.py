@@ -34,7 +34,7 @@ from mmfa.evaluate.synthetic import (
 )
 from mmfa.geometry import euler_to_matrix, matrix_to_euler
 from mmfa.motion import Motion
-from mmfa.nets.mmfa import FaceInput
+from mmfa.portrait import FaceInput
 from mmfa.priors.landmarks import eye_opening, mouth_opening
 from mmfa.priors.pose import head_pose
 from mmfa.weights import from_pretrained

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from mmfa.media import colour
-from mmfa.media.image import read_image, read_photo, write_image
+from mmfa.media.image import read_image, read_picture, write_image
 
 # The colorants of Display P3 as Apple's profile has them (D50), and the exact linear way from P3 to sRGB, both D65.
 P3_COLORANTS = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
@@ -90,7 +90,7 @@ def test_a_p3_picture_comes_as_srgb(tmp_path: Path, suffix: str) -> None:
     stored = colours()
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(stored).save(path, icc_profile=display_p3(), **({"lossless": True} if suffix == "webp" else {}))
-    photo = read_photo(path)
+    photo = read_picture(path)
     expected = encode(decode(stored) @ P3_TO_SRGB.T)
     assert np.abs(photo.image - expected).max() <= 2
     assert np.abs(stored - expected).max() > 20  # the picture would have been another one
@@ -102,7 +102,7 @@ def test_a_p3_photo_of_a_phone(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(stored).save(tmp_path / "a.jpg", quality=100, subsampling=0, icc_profile=display_p3(), exif=exif)
-    photo = read_photo(tmp_path / "a.jpg")
+    photo = read_picture(tmp_path / "a.jpg")
     assert photo.image.shape == (48, 64, 3)
     # Display P3 (200, 100, 50) is sRGB (215, 95, 31).
     assert np.abs(photo.image.astype(int) - (215, 95, 31)).max() <= 3
@@ -152,7 +152,7 @@ def test_cmyk_with_its_profile(tmp_path: Path) -> None:
 def test_broken_profiles_and_those_of_other_pictures_are_ignored(tmp_path: Path, data: bytes) -> None:
     stored = colours()
     Image.fromarray(stored).save(tmp_path / "a.png", icc_profile=data)
-    photo = read_photo(tmp_path / "a.png")
+    photo = read_picture(tmp_path / "a.png")
     assert photo.profile is None
     np.testing.assert_array_equal(photo.image, stored)
 
@@ -182,7 +182,7 @@ def test_pictures_are_written_with_the_profile_of_srgb(tmp_path: Path, suffix: s
     with Image.open(tmp_path / f"a{suffix}") as opened:
         kept = opened.info["icc_profile"]
     assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(kept)))
-    photo = read_photo(tmp_path / f"a{suffix}")
+    photo = read_picture(tmp_path / f"a{suffix}")
     assert photo.profile is None  # so that reading what was written changes no value
     if suffix in (".png", ".tif"):
         np.testing.assert_array_equal(photo.image, image)

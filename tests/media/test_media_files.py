@@ -15,8 +15,9 @@ from mmfa.media.files import atomic_output, check_input, replacing
 from mmfa.media.image import write_image
 from mmfa.media.writer import VideoWriter
 from mmfa.motion import Motion
+from mmfa.registry import build
 from mmfa.train import checkpoints
-from mmfa.weights import build, save_pretrained
+from mmfa.weights import save_pretrained
 
 
 def test_output_appears_only_at_the_end(tmp_path):

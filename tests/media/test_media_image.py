@@ -9,7 +9,7 @@ from PIL import EpsImagePlugin, Image, ImageOps
 
 from mmfa.errors import MediaError
 from mmfa.media import image as image_module
-from mmfa.media.image import contact_sheet, read_image, read_photo, to_tensor, to_uint8, write_image
+from mmfa.media.image import contact_sheet, read_image, read_picture, to_tensor, to_uint8, write_image
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_the_formats_that_are_read(tmp_path, kind):
     if kind not in Image.SAVE:
         pytest.skip(f"this Pillow has no {kind}")
     Image.new("RGB", (40, 30), (200, 100, 50)).save(tmp_path / "a", format=kind)
-    photo = read_photo(tmp_path / "a")
+    photo = read_picture(tmp_path / "a")
     assert photo.full_size == photo.size == (40, 30) and not photo.reduced
     assert np.abs(photo.image.astype(int) - (200, 100, 50)).max() <= 12
 
@@ -181,7 +181,7 @@ def test_a_photo_tells_its_full_size_upright(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.new("RGB", (1200, 300), (90, 90, 90)).save(tmp_path / f"a.{suffix}", exif=exif)
-    photo = read_photo(tmp_path / f"a.{suffix}", max_pixels=40_000)
+    photo = read_picture(tmp_path / f"a.{suffix}", max_pixels=40_000)
     assert photo.full_size == ((300, 1200) if orientation == 6 else (1200, 300))
     assert photo.reduced and photo.size in ((400, 100), (100, 400))
     # Upright and of the same shape, also where Pillow turns it while it loads.

@@ -5,11 +5,12 @@ from itertools import product
 import torch
 from torch import nn
 
+from mmfa.cost import blank_face
+from mmfa.models.lite import tiny
+from mmfa.models.mmfa import MMFA
 from mmfa.nets.blocks import UpConvBlock
-from mmfa.nets.cost import blank_face
 from mmfa.nets.fold import PhaseConvBlock, PointwiseConv, SquareConv, fold_batch_norms, for_inference
-from mmfa.nets.mmfa import MMFA
-from mmfa.nets.sizes import build_model, tiny
+from mmfa.registry import build
 
 
 def _layouts(x: torch.Tensor) -> list[torch.Tensor]:
@@ -48,22 +49,23 @@ def test_convolutions_in_squares_and_as_products_are_convolutions() -> None:
 @torch.no_grad()
 def test_a_model_for_inference_makes_the_same_pictures() -> None:
     torch.manual_seed(0)
-    model = _settled(build_model(tiny()))
+    model = _settled(build(tiny()))
     assert isinstance(model, MMFA)
     for output in model.generator.outputs:
         output.bias[3] = 0.0  # half of the picture is generated, so that every layer shows
     face = blank_face(64, mesh_points=478)
     face.image.uniform_()
-    folded, twice = for_inference(model), for_inference(for_inference(model))
+    folded = for_inference(model, sampling="table")
+    twice = for_inference(folded, sampling="table")
     assert sum(isinstance(module, PhaseConvBlock) for module in folded.modules()) == 3
-    source = model.source(face)
+    source = model.prepare(face)
     driving = source.motion[torch.tensor([0, 0])]
     driving.translation[1] += 0.2
     wanted = model.render(source.expand(2), driving)
     for other in (folded, twice):
-        found = other.render(other.source(face).expand(2), driving)
+        found = other.render(other.prepare(face).expand(2), driving)
         for a, b in zip(found.images, wanted.images, strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
         for name in ("volume", "image", "plate", "occlusion", "skip_occlusion", "background"):
             torch.testing.assert_close(getattr(found.flow, name), getattr(wanted.flow, name), atol=1e-4, rtol=0)
-    assert model.state_dict().keys() == build_model(tiny()).state_dict().keys(), "the model itself is left alone"
+    assert model.state_dict().keys() == build(tiny()).state_dict().keys(), "the model itself is left alone"

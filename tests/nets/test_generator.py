@@ -3,10 +3,10 @@
 import torch
 
 from mmfa.geometry import image_grid
-from mmfa.nets.appearance import SourceFeatures
-from mmfa.nets.dense_motion import DenseFlow
+from mmfa.models.lite import tiny
+from mmfa.nets.appearance import LayeredFeatures
+from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.nets.generator import LiteGenerator, _in_mouth
-from mmfa.nets.sizes import tiny
 
 
 def _images(openings, *, backdrop=0.0, around=0.0, colour=-20.0):
@@ -21,7 +21,7 @@ def _images(openings, *, backdrop=0.0, around=0.0, colour=-20.0):
     white = torch.ones(1, 3, 64, 64)
     skips = tuple(torch.zeros(1, channels, 64 >> level, 64 >> level) for level, channels in enumerate(params.skips))
     grid = image_grid(32, 32)[None]
-    flow = DenseFlow(
+    flow = LayeredFlow(
         volume=torch.zeros(1, params.depth, 8, 8, 3),
         image=grid,
         occlusion=torch.ones(1, 1, 8, 8),
@@ -33,7 +33,7 @@ def _images(openings, *, backdrop=0.0, around=0.0, colour=-20.0):
         around=torch.full((1, 1, 16, 16), around),
         openings=openings,
     )
-    features = SourceFeatures(
+    features = LayeredFeatures(
         volume=torch.zeros(1, params.volume_channels, params.depth, 8, 8),
         skips=skips,
         image=white,

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from mmfa.geometry import euler_to_matrix
+from mmfa.models.lite import LiteMMFA, lite, tiny
 from mmfa.nets.looks import LOOKS, LookEncoder, upright
-from mmfa.nets.mmfa import MMFA, FaceInput
-from mmfa.nets.sizes import lite, tiny
+from mmfa.portrait import FaceInput
 from mmfa.priors import graph
 from mmfa.priors.landmarks import FaceLandmarker
 from mmfa.train.looks import copy_layers
@@ -28,7 +28,7 @@ def _face(*, pixels=True, roll=0.0):
 
 def _model():
     torch.manual_seed(1)
-    model = MMFA(replace(tiny(), canonical=replace(tiny().canonical, directions=3))).eval()
+    model = LiteMMFA(replace(tiny(), canonical=replace(tiny().canonical, directions=3))).eval()
     torch.nn.init.normal_(model.canonical_detector.write.weight, std=0.1)
     return model
 
@@ -87,7 +87,7 @@ def test_pixels_correct_the_canonical_keypoints_and_without_them_the_mesh_decide
 
 @pytest.mark.parametrize("params", [lite(), tiny()])
 def test_an_unfitted_eye_changes_nothing(params):
-    model = MMFA(params).eval()
+    model = LiteMMFA(params).eval()
     face = _face()
     with torch.no_grad():
         torch.testing.assert_close(model.canonical(face), model.canonical(replace(face, image=torch.zeros(2, 3, 0, 0))))

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from mmfa.geometry import euler_to_matrix
+from mmfa.models.lite import LiteMMFA, tiny
+from mmfa.models.paper import PaperParams, small, tiny_paper
 from mmfa.nets.anchors import COUNT, VERTICES, anchor_points
 from mmfa.nets.canonical import CanonicalKeypointDetector, soft_argmax
 from mmfa.nets.discriminator import Discriminator, DiscriminatorParams, LiteDiscriminator, LiteDiscriminatorParams
 from mmfa.nets.fold import fold_batch_norms
-from mmfa.nets.mmfa import MMFA, FaceInput
-from mmfa.nets.paper import PaperParams
-from mmfa.nets.sizes import build_model, small, tiny, tiny_paper
+from mmfa.portrait import FaceInput
+from mmfa.registry import build
 from mmfa.train.losses import relative_discriminator_loss
 
 KINDS = pytest.mark.parametrize("params", [tiny(), tiny_paper(), small()], ids=["lite", "paper", "small"])
@@ -35,7 +36,7 @@ def _pick(face, index):
 def _model(params):
     """In eval mode, with weights and batch statistics such that every network has a say."""
     torch.manual_seed(0)
-    model = build_model(params)
+    model = build(params)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.1)
@@ -69,7 +70,7 @@ def test_a_batch_is_its_members(params):
 def test_one_source_expands_over_the_driving_frames(params):
     model, source, driving = _model(params), _faces(1), _faces(3, seed=1)
     with torch.no_grad():
-        once = model.source(source)
+        once = model.prepare(source)
         motion = model.motion(driving)
         images = model.render(once.expand(3), motion).images[-1]
         for index in range(3):
@@ -82,8 +83,8 @@ def test_some_sources_of_a_batch(params):
     model, faces, driving = _model(params), _faces(3), _faces(3, seed=1)
     with torch.no_grad():
         motion, chosen = model.motion(driving), torch.tensor([2, 0])
-        images = model.render(model.source(faces), motion).images[-1]
-        some = model.render(model.source(faces)[chosen], motion[chosen]).images[-1]
+        images = model.render(model.prepare(faces), motion).images[-1]
+        some = model.render(model.prepare(faces)[chosen], motion[chosen]).images[-1]
     torch.testing.assert_close(some, images[chosen], atol=1e-4, rtol=0)
 
 
@@ -98,7 +99,7 @@ def test_gradient_reaches_the_source_image(params):
 @KINDS
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 def test_training_step_reaches_every_network(params, half):
-    model, source, driving = build_model(params).train(), _faces(2), _faces(2, seed=1)
+    model, source, driving = build(params).train(), _faces(2), _faces(2, seed=1)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         rendering = model(source, driving)
     assert rendering.images[-1].dtype == rendering.keypoints.dtype == rendering.flow.volume.dtype == torch.float32
@@ -118,7 +119,7 @@ def test_folding_batch_norms_changes_nothing(params):
 @KINDS
 def test_untrained_pose_is_the_priors(params):
     with torch.no_grad():
-        motion = build_model(params).eval().motion(_faces(2))
+        motion = build(params).eval().motion(_faces(2))
     torch.testing.assert_close(motion.rotation, _faces(2).rotation)
     torch.testing.assert_close(motion.scale, torch.ones(2, 1) if isinstance(params, PaperParams) else _faces(2).scale)
     assert float(motion.translation.abs().max()) <= (1e-8 if params == small() else 0), "a heat map's centre is a sum"
@@ -126,7 +127,7 @@ def test_untrained_pose_is_the_priors(params):
 
 def test_untrained_anchored_model_starts_on_its_anchors():
     torch.manual_seed(0)
-    model, mean = MMFA(tiny()).eval(), torch.rand(478, 3) - 0.5
+    model, mean = LiteMMFA(tiny()).eval(), torch.rand(478, 3) - 0.5
     model.anchor(mean)
     canonical = model.canonical(_faces(2))
     assert canonical.shape == (2, COUNT, 3)

@@ -5,12 +5,13 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
+from mmfa.cost import blank_face
 from mmfa.geometry import image_grid, resize_grid
-from mmfa.nets.cost import blank_face
+from mmfa.models.lite import tiny
+from mmfa.models.mmfa import MMFA
 from mmfa.nets.generator import judge_layers
-from mmfa.nets.mmfa import MMFA
 from mmfa.nets.plate import background_plate
-from mmfa.nets.sizes import build_model, tiny
+from mmfa.registry import build
 from mmfa.train.losses import layer_loss
 
 
@@ -39,11 +40,11 @@ def test_without_a_head_the_plate_is_the_picture_and_without_a_wall_it_is_finite
 
 def test_every_source_has_a_plate_and_its_features_once() -> None:
     torch.manual_seed(0)
-    model = build_model(tiny()).eval()
+    model = build(tiny()).eval()
     assert isinstance(model, MMFA)
     calls: list[int] = []
     model.appearance.register_forward_hook(lambda *_: calls.append(1))
-    source = model.source(blank_face(64, mesh_points=478))
+    source = model.prepare(blank_face(64, mesh_points=478))
     assert source.features.plate is not None and source.features.plate.shape == (1, 3, 64, 64)
     assert [a.shape for a in source.features.plate_skips] == [a.shape for a in source.features.skips] and len(calls) == 2
     model.render(source, source.motion)
@@ -53,9 +54,9 @@ def test_every_source_has_a_plate_and_its_features_once() -> None:
 
 def test_the_mask_learns_from_the_photo_alone_what_stands_still_behind_a_head_that_moves() -> None:
     torch.manual_seed(0)
-    model = build_model(tiny()).eval()
+    model = build(tiny()).eval()
     with torch.no_grad():
-        source = model.source(blank_face(64, mesh_points=478))
+        source = model.prepare(blank_face(64, mesh_points=478))
         flow = model.dense_motion(
             source.features.volume,
             source=source.keypoints,

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from mmfa.cost import blank_face
 from mmfa.geometry import image_grid, warp
-from mmfa.nets.cost import blank_face
+from mmfa.models.lite import tiny
 from mmfa.nets.sampling import Sampler
-from mmfa.nets.sizes import build_model, tiny
+from mmfa.registry import build
 
 
 def _places(height: int, width: int) -> torch.Tensor:
@@ -20,7 +21,7 @@ def _places(height: int, width: int) -> torch.Tensor:
 def test_reads_what_warp_reads(shape: tuple[int, int]) -> None:
     features, grid = torch.rand(2, 5, *shape), _places(8, 8)
     with torch.no_grad():
-        sampler = Sampler(grid)
+        sampler = Sampler(grid, "table")
         torch.testing.assert_close(sampler.read(features), warp(features, grid), atol=1e-6, rtol=0)
         gain = torch.rand(2, 1, 8, 8)
         torch.testing.assert_close(sampler.read(features, gain), gain * warp(features, grid), atol=1e-6, rtol=0)
@@ -31,26 +32,28 @@ def test_reads_what_warp_reads(shape: tuple[int, int]) -> None:
 def test_one_photo_under_many_grids_is_read_like_many_photos() -> None:
     photo, grid = torch.rand(1, 3, 7, 9), _places(8, 8)
     with torch.no_grad():
-        read = Sampler(grid).read(photo.expand(2, -1, -1, -1))
+        read = Sampler(grid, "table", shared=True).read(photo.expand(2, -1, -1, -1))
         torch.testing.assert_close(read, warp(photo.repeat(2, 1, 1, 1), grid), atol=1e-6, rtol=0)
 
 
 def test_gradients_reach_the_maps_the_places_and_the_gain() -> None:
     tensors = torch.rand(1, 3, 7, 9), 0.5 * image_grid(8, 8)[None], torch.rand(1, 1, 8, 8)
     features, grid, gain = (tensor.requires_grad_() for tensor in tensors)
-    Sampler(grid).read(features, gain).square().sum().backward()
+    Sampler(grid, "grid_sample").read(features, gain).square().sum().backward()
     assert all(tensor.grad is not None and float(tensor.grad.abs().sum()) > 0 for tensor in (features, grid, gain))
 
 
-def test_a_rendering_does_not_depend_on_whether_gradients_are_wanted() -> None:
+def test_a_rendering_does_not_depend_on_how_places_are_read() -> None:
     torch.manual_seed(0)
-    model = build_model(tiny()).eval()
+    model = build(tiny()).eval()
+    assert model.generator.sampling == "grid_sample", "what is trained is what has gradients"
     face = blank_face(64, mesh_points=478)
     face.image.uniform_()
-    source = model.source(face)
+    source = model.prepare(face)
     moved = source.motion[torch.tensor([0])]
     moved.translation.add_(0.1)
     wanted = model.render(source, moved)
+    model.generator.sampling = "table"
     with torch.no_grad():
         found = model.render(source, moved)
     for a, b in zip(found.images, wanted.images, strict=True):

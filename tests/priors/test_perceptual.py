@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfa.errors import ConfigError, ModelError
-from mmfa.priors import perceptual, vgg
+from mmfa.priors import lite0, perceptual, vgg
 
 WIDTHS = {"vgg19": (2, 2, 4, 4, 4), "vggface": (2, 2, 3, 3, 3)}
 FILES = {"vgg19": "vgg19-dcbb9e9d.pth", "vggface": "vgg_face_dag.pth"}
@@ -136,13 +136,13 @@ def test_both_vggs_are_cut_behind_the_last_tap(hub: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def network() -> perceptual.EfficientNetLite0:
-    if not perceptual.available():
-        pytest.skip(f"{perceptual.PACKAGE} is not installed")
-    return perceptual.EfficientNetLite0()
+def network() -> lite0.EfficientNetLite0:
+    if not lite0.available():
+        pytest.skip(f"{lite0.PACKAGE} is not installed")
+    return lite0.EfficientNetLite0()
 
 
-def test_tap_shapes(network: perceptual.EfficientNetLite0) -> None:
+def test_tap_shapes(network: lite0.EfficientNetLite0) -> None:
     taps = network(torch.rand(1, 3, 96, 64))
     assert [tuple(tap.shape) for tap in taps] == [
         (1, 32, 48, 32), (1, 24, 24, 16), (1, 40, 12, 8), (1, 80, 6, 4), (1, 112, 6, 4),
@@ -150,20 +150,20 @@ def test_tap_shapes(network: perceptual.EfficientNetLite0) -> None:
     assert [tap.shape[1] for tap in taps] == list(network.TAP_CHANNELS)
 
 
-def test_registry_gives_the_same_network(network: perceptual.EfficientNetLite0) -> None:
+def test_registry_gives_the_same_network(network: lite0.EfficientNetLite0) -> None:
     images = torch.rand(1, 3, 32, 32)
     for tap, other in zip(network(images), perceptual.backbone("efficientnet-lite0")(images), strict=True):
         assert torch.equal(tap, other)
 
 
-def test_gradient_reaches_image_but_not_weights(network: perceptual.EfficientNetLite0) -> None:
+def test_gradient_reaches_image_but_not_weights(network: lite0.EfficientNetLite0) -> None:
     image = torch.rand(1, 3, 64, 64, requires_grad=True)
     sum(tap.square().mean() for tap in network(image)).backward()
     assert image.grad is not None and image.grad.isfinite().all() and image.grad.abs().sum() > 0
     assert all(p.grad is None and not p.requires_grad for p in network.parameters())
 
 
-def test_batch_is_singles(network: perceptual.EfficientNetLite0) -> None:
+def test_batch_is_singles(network: lite0.EfficientNetLite0) -> None:
     images = torch.rand(2, 3, 64, 64)
     both = network(images)
     for index in range(2):
@@ -173,10 +173,10 @@ def test_batch_is_singles(network: perceptual.EfficientNetLite0) -> None:
 
 def test_missing_file_names_the_package(tmp_path) -> None:
     with pytest.raises(ValueError, match="efficientnet-lite0"):
-        perceptual.EfficientNetLite0(tmp_path / "absent.pth")
+        lite0.EfficientNetLite0(tmp_path / "absent.pth")
 
 
-def test_blurred_picture_is_further_than_the_same_picture(network: perceptual.EfficientNetLite0, picture: Tensor) -> None:
+def test_blurred_picture_is_further_than_the_same_picture(network: lite0.EfficientNetLite0, picture: Tensor) -> None:
     """What the loss is for: blur is punished in every tap."""
     sharp = picture[..., :128, 160:288]
     blurred = F.interpolate(F.avg_pool2d(sharp, 4), size=sharp.shape[-2:], mode="bilinear")
@@ -189,11 +189,11 @@ def test_a_damaged_weight_file_is_one_sentence_and_runs_nothing(tmp_path, conten
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(ModelError, match="weights.pth"):
-        perceptual.EfficientNetLite0(path)
+        lite0.EfficientNetLite0(path)
 
 
 def test_a_weight_file_with_code_in_it_is_refused(tmp_path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"weight": Path("/")}, path)  # an object that is no tensor
     with pytest.raises(ModelError, match="evil.pth"):
-        perceptual.EfficientNetLite0(path)
+        lite0.EfficientNetLite0(path)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmfa.models.lite import LiteMMFA, tiny
+from mmfa.models.mmfa import MMFA
 from mmfa.motion import Motion, compose
 from mmfa.nets.anchors import COUNT, VERTICES
 from mmfa.nets.canonical import MeshCanonicalDetector, MeshCanonicalParams
-from mmfa.nets.mmfa import MMFA, FaceInput
-from mmfa.nets.sizes import tiny
+from mmfa.portrait import FaceInput
 from mmfa.priors.groups import mouth_opening
 from mmfa.priors.pose import head_pose, normalise, template
 from mmfa.train.anchoring import EYE_CORNERS, Draw, Shapes, anchor, anchor_losses, fit_identity
@@ -48,7 +49,7 @@ def dataset(people: int = PEOPLE, *, seed: int = 0) -> SimpleNamespace:
 
 def fresh(data: SimpleNamespace) -> MMFA:
     torch.manual_seed(0)
-    model = MMFA(tiny())
+    model = LiteMMFA(tiny())
     model.anchor(torch.stack([clips[0].mesh.mean(0) for clips in data.people.values()]).mean(0))
     return model
 

@@ -8,15 +8,14 @@ from torch import nn
 
 from mmfa.geometry import euler_to_matrix
 from mmfa.nets.discriminator import Discriminator, DiscriminatorParams, LiteDiscriminator, LiteDiscriminatorParams
-from mmfa.nets.mmfa import FaceInput
-from mmfa.nets.sizes import build_model
+from mmfa.portrait import FaceInput
 from mmfa.priors.face_features import FaceFeatures
-from mmfa.priors.perceptual import EfficientNetLite0, available
+from mmfa.priors.lite0 import EfficientNetLite0, available
 from mmfa.priors.vgg import VGG, vgg19_params, vggface_params
+from mmfa.registry import build, params_of, sizes
 from mmfa.train.config import TrainConfig
 from mmfa.train.layout import channels_last
 from mmfa.train.trainer import Trainer
-from mmfa.weights import SIZES
 
 
 def faces(count: int, size: int) -> FaceInput:
@@ -35,13 +34,13 @@ def assert_laid_out(network: nn.Module) -> None:
     assert all(p.is_contiguous() for p in network.parameters() if p.dim() != 4)
 
 
-@pytest.mark.parametrize("size", [pytest.param(name, marks=[pytest.mark.slow] * (name == "paper")) for name in SIZES])
+@pytest.mark.parametrize("size", [pytest.param(name, marks=[pytest.mark.slow] * (name == "paper")) for name in sizes()])
 @torch.no_grad()
 def test_every_size_renders_the_same(size: str) -> None:
     """At 128 pixels or less: networks of 256 are slow here."""
     torch.manual_seed(0)
-    params = SIZES[size]()
-    model = build_model(params).eval()
+    params = params_of(size)
+    model = build(params).eval()
     source, driving = (faces(1, min(128, params.size)) for _ in range(2))
     wanted = model(source, driving).images[-1]
     channels_last(model)

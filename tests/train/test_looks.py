@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mmfa.errors import ConfigError
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
-from mmfa.nets.mmfa import MMFA
-from mmfa.nets.sizes import tiny
+from mmfa.models.lite import LiteMMFA, tiny
 from mmfa.train.anchoring import IdentityMap, anchor
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset, face_of
@@ -55,7 +54,7 @@ def test_people_never_seen_get_steadier_shapes_that_are_nearer_the_truth() -> No
 def test_fitted_on_clips_it_moves_x_c_of_pictures_and_of_nothing_else(clips: Path, cache: Path) -> None:
     data = ClipDataset(prepare(clips, cache, fps=25.0), size=64)
     torch.manual_seed(0)
-    model = MMFA(replace(tiny(), canonical=replace(tiny().canonical, directions=2)))
+    model = LiteMMFA(replace(tiny(), canonical=replace(tiny().canonical, directions=2)))
     model.anchor(data.mean_mesh())
     with pytest.raises(ConfigError, match="anchor the model anew"):
         fit_looks(model, data, quiet=True)

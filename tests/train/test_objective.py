@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmfa.geometry import similarity
-from mmfa.nets.mmfa import FaceInput
+from mmfa.portrait import FaceInput
 from mmfa.train.config import TrainConfig
 from mmfa.train.data import Batch
 from mmfa.train.objective import grey, without_inside

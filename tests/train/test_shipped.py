@@ -9,11 +9,11 @@ import pytest
 import mmfa
 from mmfa.cli.main import main
 from mmfa.errors import ConfigError
+from mmfa.registry import sizes
 from mmfa.train.config import TrainConfig
 from mmfa.train.shipped import about, config_path, names, state_path, with_values
 from mmfa.train.trainer import Trainer
 from mmfa.train.vae import VAEConfig
-from mmfa.weights import SIZES
 
 PACKAGE = Path(mmfa.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", names())
 def test_shipped_configs_load_and_explain_themselves(name) -> None:
     path = config_path(name)
-    assert TrainConfig.load(path).model in SIZES
+    assert TrainConfig.load(path).model in sizes()
     lines = path.read_text().splitlines()
     assert any(line.endswith(f"mmfa train {name}") for line in lines[:3]), "the header holds the command"
     uncommented = [line for line in lines if not line.startswith("#") and "  # " not in line]

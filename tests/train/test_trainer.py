@@ -20,10 +20,10 @@ from mmfa.faces import PixelFace, crop_box, face_input
 from mmfa.geometry import Bend, matrix_to_euler
 from mmfa.motion import COMPOSITIONS
 from mmfa.nets.anchors import VERTICES
-from mmfa.nets.mmfa import FaceInput
-from mmfa.nets.sizes import build_model
+from mmfa.portrait import FaceInput
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker, eye_opening, mouth_opening, roi_from_landmarks, to_pixels
 from mmfa.priors.pose import head_pose, normalise
+from mmfa.registry import build, params_of
 from mmfa.train import losses
 from mmfa.train.cache import prepare
 from mmfa.train.checkpoints import newest_first
@@ -31,7 +31,7 @@ from mmfa.train.config import TrainConfig
 from mmfa.train.data import Augmentation, ClipDataset, StepBatches, face_of, mirror
 from mmfa.train.objective import Objective
 from mmfa.train.trainer import Trainer, _initial_model
-from mmfa.weights import SIZES, from_pretrained, save_pretrained
+from mmfa.weights import from_pretrained, save_pretrained
 
 
 def trained(config: TrainConfig, *, until: int | None = None) -> Trainer:
@@ -337,7 +337,7 @@ def test_loss_falls(config) -> None:
 def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
     trainer = Trainer(replace(config, anchor_steps=300, anchor_batch=32), quiet=True)
     before = fixed_losses(trainer)
-    trainer._anchor_stage()
+    trainer._anchor_stage(trainer.model)
     after = fixed_losses(trainer)
     assert after["keypoint"] < 0.6 * before["keypoint"], "0.39 to 0.43, by how many threads add up"
 
@@ -345,7 +345,7 @@ def test_anchoring_brings_the_keypoints_to_the_landmarks(config) -> None:
 def test_canonical_keypoints_tell_people_apart(config) -> None:
     """L_id alone is met by canonical keypoints that are the same for everybody; the persons' mean shapes forbid that."""
     trainer = Trainer(replace(config, anchor_steps=20, anchor_batch=32), quiet=True)
-    trainer._anchor_stage()
+    trainer._anchor_stage(trainer.model)
     count, clips = len(VERTICES), trainer.data.clips
     with torch.no_grad():
         faces = [face_of(torch.zeros(len(clip.mesh), 0), clip.landmarks) for clip in clips]
@@ -394,9 +394,9 @@ def test_init_of_another_size_is_refused(config) -> None:
 
 
 def test_init_that_knows_no_pictures_is_told_how_to_learn_them(config, tmp_path) -> None:
-    params = SIZES["lite"]()
+    params = params_of("lite")
     blind = replace(params, canonical=replace(params.canonical, directions=0))
-    save_pretrained(build_model(blind), tmp_path / "blind")
+    save_pretrained(build(blind), tmp_path / "blind")
     with pytest.raises(ConfigError, match=r"not of the size 'lite'.*anchor_motion\.py"):
         Trainer(replace(config, model="lite", init=str(tmp_path / "blind")), quiet=True)
 
@@ -483,7 +483,7 @@ def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config
     for name, network in trainer.model.named_children():
         assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in network.parameters()), name
     assert (Path(trainer.config.output) / "sample_000002.png").exists()
-    assert from_pretrained(Path(trainer.config.output) / "model").needs_pixels == (model == "tiny-paper")
+    assert from_pretrained(Path(trainer.config.output) / "model").card.needs_pixels == (model == "tiny-paper")
 
 
 def test_each_loss_has_a_switch(config) -> None:
@@ -523,7 +523,7 @@ def test_the_driving_expression_can_be_that_of_the_transformed_picture(config) -
 def test_weights_of_small_start_a_run_at_twice_the_size_and_those_of_others_do_not(config, tmp_path) -> None:
     torch.manual_seed(3)
     for name in ("small", "tiny-paper"):
-        save_pretrained(build_model(SIZES[name]()), tmp_path / name, half=False)
+        save_pretrained(build(params_of(name)), tmp_path / name, half=False)
     model = _initial_model(replace(config, model="small-128", init=str(tmp_path / "small")))
     assert model.params.size == 128
     wanted = from_pretrained(tmp_path / "small").state_dict()
@@ -592,7 +592,7 @@ def test_two_hundred_steps_beat_copying_the_source_on_frames_never_seen(config, 
     box = crop_box(PixelFace.of(tracked[0], frames[0]))
     faces = [face_input(f, PixelFace.of(t, f), box, size=64) for f, t in zip(frames, tracked, strict=True)]
     with torch.no_grad():
-        source = model.source(faces[0])
+        source = model.prepare(faces[0])
         outputs = [model.render(source, model.motion(face)).images[-1] for face in faces[1:]]
     errors = [float((output - face.image).abs().mean()) for output, face in zip(outputs, faces[1:], strict=True)]
     copying = [float((faces[0].image - face.image).abs().mean()) for face in faces[1:]]

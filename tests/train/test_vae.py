@@ -7,6 +7,7 @@ import torch
 
 from mmfa.errors import ConfigError
 from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
+from mmfa.registry import build
 from mmfa.train.calibration import calibrate, keypoint_effects, mixed, people_of, picture_effects
 from mmfa.train.config import TrainConfig
 from mmfa.train.directions import fit_directions, weighted_quantile, within_person
@@ -22,7 +23,7 @@ from mmfa.train.vae import (
     tracked_clips,
     train_vae,
 )
-from mmfa.weights import build, from_pretrained, save_pretrained
+from mmfa.weights import from_pretrained, save_pretrained
 
 SYNTHETIC = VAEConfig(data="data", output="output", cache="", code=6, steps=400, batch=64)
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..errors import ConfigError
 from ..evaluate.bursts import STRIDE
 from .common import Files, add_command, add_output, data_files, model_files, say
 from .process import tell
+
+if TYPE_CHECKING:
+    from ..evaluate.subjects import Subject
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -65,46 +70,44 @@ def _evaluate_files(options: argparse.Namespace) -> Files:
     return Files(reads, [options.output / name for name in FILES] if options.output is not None else [])
 
 
-def _evaluate(options: argparse.Namespace) -> None:
-    from ..errors import ConfigError
+def _chosen(options: argparse.Namespace) -> dict[str, Any]:
+    """What says which clips are meant."""
+    return {name: getattr(options, name) for name in ("protocol", "split", "stride", "seed", "pairs")}
+
+
+def _subject(options: argparse.Namespace) -> Subject:
+    """What is measured."""
     from ..evaluate.predictions import Predictions
-    from ..evaluate.protocol import tasks_of
+    from ..evaluate.subjects import CopySource, Model
+
+    if options.predictions is not None:
+        return Predictions(options.predictions)
+    return CopySource() if options.copy_source else Model(options.model)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
     from ..evaluate.report import markdown
     from ..evaluate.run import evaluate
-    from ..evaluate.subjects import CopySource, Model, Subject
 
-    chosen = {"protocol": options.protocol, "split": options.split, "stride": options.stride, "seed": options.seed}
     if options.list:
-        for task in tasks_of(options.data, pairs=options.pairs, **chosen | {"stride": 1}):
-            tell(task.expected())
-        return
+        return _list(options)
     if options.output is None:
         raise ConfigError("Where should the report go? Add -o REPORT_FOLDER (or --list to see the clips).")
-    subject: Subject = Model(options.model)
-    if options.predictions is not None:
-        subject = Predictions(options.predictions)
-    elif options.copy_source:
-        subject = CopySource()
-    outcome = evaluate(
-        options.data,
-        options.output,
-        subject=subject,
-        pairs=options.pairs,
-        rank=options.rank,
-        leakage=options.leakage,
-        second_identity=options.second_identity,
-        cache=options.cache,
-        workers=options.workers,
-        quiet=options.quiet,
-        **chosen,
-    )
+    given = {name: getattr(options, name) for name in ("rank", "leakage", "second_identity", "cache", "workers", "quiet")}
+    outcome = evaluate(options.data, options.output, subject=_subject(options), **_chosen(options), **given)
     if not options.quiet:
         tell(markdown(outcome.report).partition("\n## Definitions")[0])
     say(options, f"{options.output}: report.json, report.md, clips.csv, index.html.")
 
 
+def _list(options: argparse.Namespace) -> None:
+    from ..evaluate.protocol import tasks_of
+
+    for task in tasks_of(options.data, **_chosen(options) | {"stride": 1}):
+        tell(task.expected())
+
+
 def _compare(options: argparse.Namespace) -> None:
-    from ..errors import ConfigError
     from ..evaluate.report import Report
     from ..evaluate.tables import compare
     from ..media.files import atomic_output
@@ -112,12 +115,9 @@ def _compare(options: argparse.Namespace) -> None:
     if len(options.reports) < 2:
         raise ConfigError("One report has nothing to be compared with; name two or more.")
     reports = [Report.load(path) for path in options.reports]
-    names = [report.subject for report in reports]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in options.reports]
-    table = compare(reports, names=names)
+    subjects, paths = [report.subject for report in reports], [str(path) for path in options.reports]
+    table = compare(reports, names=subjects if len(set(subjects)) == len(subjects) else paths)
     if options.output is None:
-        tell(table.removesuffix("\n"))
-        return
+        return tell(table.removesuffix("\n"))
     with atomic_output(options.output) as temporary:
         temporary.write_text(table, encoding="utf-8")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MmfaError
-from . import animate, edit, evaluate, prepare, train, vae
-from .common import guarded
+from . import animate, edit, evaluate, prepare, run, train, vae
+from .common import guarded, perform, request_from
 from .process import Ended, OutputError, complain, ended_by_signals, flush_output, working_streams
 
 
@@ -48,6 +48,9 @@ def _run(arguments: Sequence[str] | None) -> None:
     options = _parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if hasattr(options, "request"):
+            perform(request_from(options), quiet=options.quiet)
+            return
         with guarded(options):
             options.run(options)
 
@@ -58,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mmfa {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (animate, edit, vae, prepare, train, evaluate):
+    for module in (animate, edit, vae, run, prepare, train, evaluate):
         module.add_parser(commands)
     return parser
 

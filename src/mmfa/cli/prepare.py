@@ -49,18 +49,6 @@ def _files(options: argparse.Namespace) -> Files:
 def _prepare(options: argparse.Namespace) -> None:
     from ..dataset.prepare import prepare
 
-    report = prepare(
-        options.videos,
-        options.output,
-        size=options.size,
-        fps=options.fps,
-        min_face=options.min_face,
-        min_seconds=options.min_seconds,
-        people=options.people,
-        val=options.val,
-        seed=options.seed,
-        workers=options.workers,
-        shards=options.shards,
-        quiet=options.quiet,
-    )
+    names = ("size", "fps", "min_face", "min_seconds", "people", "val", "seed", "workers", "shards", "quiet")
+    report = prepare(options.videos, options.output, **{name: getattr(options, name) for name in names})
     say(options, str(report))

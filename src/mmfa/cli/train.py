@@ -55,27 +55,18 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def config_only(options: argparse.Namespace, *, vae: bool = False) -> bool:
     """Do what ``--list`` and ``--print`` ask for; whether they did. Raises ConfigError when no config is named."""
-    from ..train.shipped import about, config_path, names
+    from ..train.shipped import config_text, listing
 
     if options.list:
-        known = names(vae=vae)
-        width = max(map(len, known)) + 2
-        tell("\n".join(f"{name:{width}}{about(name, vae=vae)}" for name in known))
-        return True
-    if options.config is None:
+        tell(listing(vae=vae))
+    elif options.config is None:
         command = "train-vae" if vae else "train"
         raise ConfigError(f"Say which config: a name that `mmfa {command} --list` shows, or a YAML file.")
-    if options.print:
-        from ..media.files import check_input
-
+    elif options.print:
         if options.set:
             raise ConfigError("--print shows the config as it is; leave out --set, and edit the copy.")
-        path = check_input(config_path(options.config, vae=vae))
-        try:
-            tell(path.read_text(encoding="utf-8").removesuffix("\n"))
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not a text file.") from error
-    return bool(options.print)
+        tell(config_text(options.config, vae=vae))
+    return bool(options.list or options.print)
 
 
 def trains(options: argparse.Namespace) -> bool:
@@ -124,8 +115,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from ..nets.cost import cost, format_table
-    from ..weights import SIZES, build, from_pretrained
+    from ..cost import cost, format_table
+    from ..registry import build, sizes
+    from ..weights import from_pretrained
 
-    model = build(options.model) if options.model in SIZES else from_pretrained(options.model)
+    model = build(options.model) if options.model in sizes() else from_pretrained(options.model)
     tell(format_table(cost(model)))

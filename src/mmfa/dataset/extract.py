@@ -30,7 +30,8 @@ from ..priors.detector import FaceDetector
 from ..priors.identity import IdentityNet
 from ..priors.landmarks import FaceLandmarker
 from ..priors.pose import head_pose
-from .index import Kind, Measured, digest, kind_of, slug
+from .index import digest, kind_of, slug
+from .rows import Kind, Measured
 from .shots import Limits, Shot, ShotFinder, rejection, shot_crop
 
 CLIPS, IMAGES, WORK = "clips", "images", "work"

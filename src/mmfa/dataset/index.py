@@ -6,15 +6,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Literal
 
 from ..documents import read_json, read_json_lines
 from ..errors import MediaError
 from ..media.files import atomic_output
+from .rows import Kind, Row, parse_row
 
 FORMAT = "mmfa-dataset"
 VERSION = 1
@@ -22,18 +21,6 @@ INDEX = "index.jsonl"
 LISTED = "index.json"
 VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-
-Kind = Literal["clip", "image"]
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "str | None": (str, NoneType),
-    "Kind": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "float | None": (int, float, NoneType),
-    "list[float]": (list,),
-}
-"""What each type of a row's fields is in JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,41 +38,6 @@ class Entry:
     kind: Kind
     landmarks: Path | None
     name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What is known of one clip or image from its source alone.
-
-    file, landmarks: relative to the data set. fps is None and seconds is 0 for an image. source: the file it was cut from,
-    relative to the folder of sources, and the range there in seconds. face_width: median, in pixels of the source. yaw, pitch:
-    smallest and largest, in degrees. sharpness: see `shots.sharpness`. score: mean of the landmark network's face flag.
-    """
-
-    name: str
-    kind: Kind
-    file: str
-    landmarks: str
-    frames: int
-    fps: float | None
-    seconds: float
-    source: str
-    start: float
-    end: float
-    face_width: float
-    yaw: list[float]
-    pitch: list[float]
-    sharpness: float
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row(Measured):
-    """One line of the index. shard: the tar that also holds the files, relative to the data set, or None."""
-
-    person: str
-    split: str
-    shard: str | None = None
 
 
 def entries(root: Path, *, split: str | None = None, kind: str | None = "clip") -> list[Entry]:
@@ -145,19 +97,6 @@ def read_index(root: Path) -> list[Row]:
     raise MediaError(
         f"{path} has version {header['version']} of the index, this program reads version {VERSION}; run mmfa prepare again."
     )
-
-
-def parse_row(record: Mapping[str, object]) -> Row:
-    """A row from its JSON object; keys that are not known are left out.
-
-    Raises ValueError when a value is of another type than its field, TypeError when one is missing.
-    """
-    known = {field.name: _TYPES[str(field.type)] for field in fields(Row)}
-    values = {key: value for key, value in record.items() if key in known}
-    for key, value in values.items():
-        if not isinstance(value, known[key]):
-            raise ValueError(f"{key} can't be {value!r}")
-    return Row(**values)  # type: ignore[arg-type]
 
 
 def slug(text: str, *, limit: int = 80) -> str:

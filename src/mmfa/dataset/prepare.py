@@ -20,9 +20,10 @@ from ..media.image import Array, contact_sheet, read_image, write_image
 from ..media.video import VideoReader
 from ..priors import identity
 from .extract import CLIPS, IMAGES, WORK, Extractor, Piece, Result, Settings
-from .index import INDEX, Row, kind_of, media_files, write_index
+from .index import INDEX, kind_of, media_files, write_index
 from .people import People, persons, splits
 from .pool import run_all
+from .rows import Row
 from .shards import write_shards
 from .shots import REASONS
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from ..documents import parse_json
 from ..errors import ConfigError, MediaError
 from ..media.files import atomic_output, check_input
-from .index import Row, parse_row
+from .rows import Row, parse_row
 
 SHARDS = "shards"
 LARGEST_MEMBER = 1 << 30

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import MediaError
 from ..media.image import Array
-from ..priors.perceptual import EfficientNetLite0
+from ..priors.lite0 import EfficientNetLite0
 from . import metrics
 from .extractors import batches, to_tensors
 from .frechet import missing_fid, official_inception

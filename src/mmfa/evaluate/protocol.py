@@ -18,7 +18,8 @@ from typing import Literal
 
 from av.error import FFmpegError
 
-from ..dataset.index import Entry, Kind, digest, entries, is_bare
+from ..dataset.index import Entry, digest, entries, is_bare
+from ..dataset.rows import Kind
 from ..documents import read_text
 from ..errors import ConfigError, MediaError
 from ..media.container import open_input, video_stream

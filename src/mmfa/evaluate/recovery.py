@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..animate import relative_motion
 from ..errors import ConfigError
 from ..geometry import geodesic_angle, project_to_rotation, similarity, transform_image, transform_points
 from ..media.image import to_tensor, to_uint8
 from ..motion import Motion
-from ..nets.mmfa import MMFA
+from ..portrait import AnyKeypointModel
+from ..relative import relative_motion
 from .leakage import LEAKS, consistency
 from .observe import Observed, Observer
 from .synthetic import EXPRESSIONS, POSE, RANGES, Head, State, random_state, sweep
@@ -72,7 +72,7 @@ class Recovery:
     per_head: dict[str, list[float]]
 
 
-def recover(model: MMFA, *, heads: int = 16, states: int = 16, seed: int = 0, quiet: bool = True) -> Recovery:
+def recover(model: AnyKeypointModel, *, heads: int = 16, states: int = 16, seed: int = 0, quiet: bool = True) -> Recovery:
     """Draw `heads` identities, each in `states` random states and in states that move one kind of attribute alone; measure.
 
     Raises ConfigError for fewer than 4 heads or 4 states: a read-out must be fitted on some heads and tried on others.
@@ -191,11 +191,11 @@ def reenactment(observer: Observer, source: Head, driver: Head, generator: np.ra
     pairs = [(own.states.index(state), driving.states.index(state)) for state in common]
     if not pairs or start not in own.states or start not in driving.states:
         return dict.fromkeys(("reenactment_px", "reenactment_seen_px", "copy_px", "reenactment_lost"), float("nan"))
-    prepared = model.source(own.face[:1])
+    prepared = model.prepare(own.face[:1])
     motions = relative_motion(prepared.motion, driving.motion, anchor=0)
     errors: dict[str, list[float]] = defaultdict(list)
     for mine, theirs in pairs:
-        output = to_uint8(model.render(prepared, motions[theirs]).images[-1])[0]
+        output = to_uint8(model.render(prepared, motions[theirs]).patch)[0]
         found = observer.find(output)
         errors["reenactment_lost"].append(float(found is None))
         errors["copy_px"].append(_distance_px(own.points[0], own.points[mine]))

@@ -51,11 +51,13 @@ class LeakageJob:
     @cached_property
     def key(self) -> str:
         hashes = [[clip.sha256 for clip in one.clips] for one in (self.sitter, self.driver)]
-        return key_of("leakage", FRAMES, *hashes, *self.subject.state(), leaking_state(), *measuring_state())
+        return key_of(
+            "leakage", FRAMES, *hashes, *self.subject.state(), leaking_state(self.subject.kind_module()), *measuring_state()
+        )
 
     def run(self, reading: Reading | None) -> dict[str, Tensor]:
-        model = self.subject.animator().model
-        person, driver = (_person(one, model.params.size) for one in (self.sitter, self.driver))
+        model = self.subject.keypoint_model()
+        person, driver = (_person(one, model.card.size) for one in (self.sitter, self.driver))
         return vars(outputs_of(model, person, driver, _measurer()))
 
 

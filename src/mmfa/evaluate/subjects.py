@@ -12,10 +12,13 @@ from typing import Protocol
 
 import torch
 
-from ..animate import Animator
 from ..device import Precision, pick_precision
+from ..engine.torch import TorchEngine
 from ..errors import FaceError, ModelError
 from ..media.image import Array
+from ..portrait import AnyKeypointModel, KeypointModel
+from ..registry import kind_of
+from ..session import Priors, Session
 from ..weights import from_pretrained
 from .cache import animating_state
 from .protocol import Task
@@ -125,26 +128,41 @@ class Model:
     def state(self) -> list[str]:
         """Of the weights, of the configuration, of the code that animates, and of what computes."""
         config = (_folder(self.model) / "config.json").read_text(encoding="utf-8")
-        return [self.sha256(), config, *astuple(self.renderer), animating_state()]
+        return [self.sha256(), config, *astuple(self.renderer), animating_state(self.kind_module())]
+
+    def kind_module(self) -> str:
+        """Where its kind is defined."""
+        return _kind_module(self.model, self.sha256())
 
     def frames(self, task: Task, source: Array, driving: Iterable[Array]) -> Iterator[Array]:
         """Every frame of the driving clip is tracked, as a user's would be; `task.generated` are rendered."""
-        animator = self.animator()
+        session = self.session()
         try:
-            animator.set_source(source, crop=False)
+            photo = session.photo(source, crop=False)
         except FaceError as error:
             raise FaceError(
                 f"No face found in the first frame of {task.source.path}, which is the source; leave the clip out."
             ) from error
-        motion = animator.motion_of(driving, crop=False).motion
-        yield from animator.render(motion[torch.tensor(task.generated)], paste_back=False)
+        signal = session.track(driving, crop=False).signal
+        yield from session.render(photo, signal[torch.tensor(task.generated)], paste_back=False)
 
-    def animator(self) -> Animator:
+    def session(self) -> Session:
         """Loaded once in each process, and again when the file has changed."""
-        return _animator(self.model, self.sha256(), _precision())
+        return Session(self._engine(), _priors())
+
+    def keypoint_model(self) -> AnyKeypointModel:
+        """The network itself, for what frames alone don't tell. Raises ModelError for one without keypoints that can be set."""
+        model = self._engine().model
+        for ability in ("edit", "keypoints"):
+            model.card.require(ability)
+        assert isinstance(model, KeypointModel)
+        return model
+
+    def _engine(self) -> TorchEngine:
+        return _engine(self.model, self.sha256(), _precision())
 
     def remarks(self, tasks: Sequence[Task]) -> list[str]:
-        size = from_pretrained(self.model).params.size
+        size = from_pretrained(self.model).card.size
         others = sorted({task.driving.size for task in tasks} - {size})
         said = ["Driven absolutely: rotation, scale, translation and expression are the driving frame's own."]
         if others:
@@ -153,8 +171,18 @@ class Model:
 
 
 @lru_cache(maxsize=1)
-def _animator(model: str, sha256: str, precision: Precision) -> Animator:
-    return Animator.from_pretrained(model, device=DEVICE, precision=precision)
+def _kind_module(model: str, sha256: str) -> str:
+    return kind_of(from_pretrained(model)).build.__module__
+
+
+@lru_cache(maxsize=1)
+def _engine(model: str, sha256: str, precision: Precision) -> TorchEngine:
+    return TorchEngine(from_pretrained(model), device=DEVICE, precision=precision)
+
+
+@lru_cache(maxsize=1)
+def _priors() -> Priors:
+    return Priors.shipped()
 
 
 def _precision() -> Precision:

@@ -18,7 +18,7 @@ from ..geometry import geodesic_angle, project_to_rotation
 from ..media.image import Array, to_uint8
 from ..motion import Motion, blend
 from ..nets.anchors import VERTICES
-from ..nets.mmfa import MMFA, FaceInput, LiteParams
+from ..portrait import AnyKeypointModel, FaceInput
 from ..priors.groups import mouth_opening
 from ..priors.pose import rigid_template
 from ..priors.roi import to_grid
@@ -222,20 +222,26 @@ class Trials:
 
 
 @torch.no_grad()
-def outputs_of(model: MMFA, person: Person, driver: Person, measurer: FaceMeasurer, *, batch: int = 4) -> Outputs:
+def outputs_of(model: AnyKeypointModel, person: Person, driver: Person, measurer: FaceMeasurer, *, batch: int = 4) -> Outputs:
     """Render everything that is asked of one person, in parts of `batch`, and look at it."""
-    source = model.source(person.faces[person.source : person.source + 1])
-    motion = plan(source.motion, model.motion(driver.faces[driver.drivers]))
+    face = person.faces[person.source : person.source + 1]
+    prepared, canonical = model.prepare(face), model.canonical(face)
+    motion = plan(model.signal(face), model.signal(driver.faces[driver.drivers]))
     parts = [motion[start : start + batch] for start in range(0, len(motion), batch)]
-    images = (image for part in parts for image in to_uint8(model.render(source.expand(len(part)), part).images[-1].float()))
+    images = (image for part in parts for image in to_uint8(model.render(prepared, part).patch.float()))
     seen = to_grid(measurer.measure(images).points, REFERENCE_SIZE, REFERENCE_SIZE)
-    points, _ = model.keypoints(source.canonical.expand(len(motion), -1, -1), motion)
-    anchored = isinstance(model.params, LiteParams)
+    points, _ = model.keypoints(canonical.expand(len(motion), -1, -1), motion)
+    anchored = model.card.supports("anchored")
     return Outputs(seen, points if anchored else points[:0], driver.seen.points[driver.drivers], model.canonical(person.faces))
 
 
 def run(
-    model: MMFA, people: Iterable[Person], measurer: FaceMeasurer, *, batch: int = 4, done: Callable[[str], None] | None = None
+    model: AnyKeypointModel,
+    people: Iterable[Person],
+    measurer: FaceMeasurer,
+    *,
+    batch: int = 4,
+    done: Callable[[str], None] | None = None,
 ) -> Trials:
     """Each person's source, driven by the next person in the order of their names, the last by the first.
 

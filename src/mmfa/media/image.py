@@ -69,7 +69,7 @@ IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
 
 
 @dataclass(frozen=True)
-class Photo:
+class Picture:
     """A picture as it was read. full_size: (width, height) of the file, upright, before any reduction. profile: the name of
     the colour profile it was converted from, None where its values are as stored."""
 
@@ -88,11 +88,11 @@ class Photo:
 
 
 def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Array:
-    """The (H, W, 3) uint8 RGB of a picture; see `read_photo`."""
-    return read_photo(path, max_pixels=max_pixels).image
+    """The (H, W, 3) uint8 RGB of a picture; see `read_picture`."""
+    return read_picture(path, max_pixels=max_pixels).image
 
 
-def read_photo(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Photo:
+def read_picture(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Picture:
     """Read a picture as (H, W, 3) uint8 sRGB, upright by its EXIF orientation, alpha laid over white.
 
     Read are JPEG, PNG, WEBP, AVIF, GIF, BMP, TIFF, PPM and JPEG 2000, whatever the suffix. A picture of more than `max_pixels`
@@ -123,14 +123,14 @@ def read_photo(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) ->
     if orientation in _ON_ITS_SIDE:
         width, height = height, width
     image = np.array(reduced if turn is None else reduced.transpose(turn))
-    return Photo(image, (width, height), None if convert is None else convert.name)
+    return Picture(image, (width, height), None if convert is None else convert.name)
 
 
 @contextmanager
 def open_picture(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """A picture file, opened by Pillow but not decoded yet; every picture of the package is opened here.
 
-    Only the formats of `read_photo` are tried. There is no limit on the number of pixels.
+    Only the formats of `read_picture` are tried. There is no limit on the number of pixels.
 
     Raises:
         MediaError: missing, or not a picture; also for what a damaged one raises inside the block.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -12,26 +14,40 @@ from torch import Tensor, nn
 from .blocks import ConvBlock, DownBlock, PreActivationBlock, ResBlock
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SourceFeatures:
     """What is computed once per source photo.
 
     volume: (B,C,D,h,w). skips: 2D features, finest first, (B,c_i,S/2^i,S/2^i); empty in the paper's model.
-    image: (B,3,S,S), the photo itself in [0,1].
-    plate, plate_skips: the photo with its head filled from around it, and the 2D features of that; None and empty in the
-    paper's model.
+    image: (B,3,S,S), the photo itself in [0,1]. shared: one photo stands for the whole batch, expanded without copying.
     """
 
     volume: Tensor
     skips: tuple[Tensor, ...]
     image: Tensor
-    plate: Tensor | None = None
-    plate_skips: tuple[Tensor, ...] = ()
+    shared: bool = False
+
+    def mapped(self, change: Callable[[Tensor], Tensor], *, shared: bool = False) -> Self:
+        """The same with every tensor changed."""
+        values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "shared"}
+        changed: dict[str, Any] = {
+            name: tuple(map(change, value)) if isinstance(value, tuple) else change(value) for name, value in values.items()
+        }
+        return replace(self, **changed, shared=shared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayeredFeatures(SourceFeatures):
+    """Besides, what lies behind the head. plate (B,3,S,S): the photo with its head filled from around it. plate_skips: the 2D
+    features of that, as `skips`.
+    """
+
+    plate: Tensor
+    plate_skips: tuple[Tensor, ...]
 
     @cached_property
     def pictures(self) -> tuple[tuple[Tensor, Tensor], ...]:
         """The photo and its plate at the size of each skip, (B,3,S/2^i,S/2^i), finest first."""
-        assert self.plate is not None
         together = torch.channels_last  # as the skips are in inference: a place is read with all its channels
         levels = [(self.image.contiguous(memory_format=together), self.plate.contiguous(memory_format=together))]
         while len(levels) < len(self.skips):

@@ -14,36 +14,49 @@ from .openings import blink, speak, teeth_flow
 from .prior import add_prior
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
 
-    volume: (B,D,h,w,3). Most of the rest is None in the paper's model, which has no 2D skips.
+    volume: (B,D,h,w,3). occlusion: (B,1,h,w).
+    """
+
+    volume: Tensor
+    occlusion: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayeredFlow(DenseFlow):
+    """The flow of `lite`: the head's layer over the background's, and what the generator has to know of both.
+
     image: (B,4h,4w,2), of the head's layer; inside the driving mouth that of the upper jaw, whose teeth no lip stretches, and at
     the eyes that of lids and eyeballs (`openings`).
     plate: (B,4h,4w,2), of the background's: nearly the identity, but for a body that follows the head.
     background: (B,1,4h,4w) in [0,1], how far the background's layer covers the head's.
     backdrop: (B,1,4h,4w) in [0,1], where that layer is sure and no body can be: beside and above the head.
-    occlusion: (B,1,h,w). skip_occlusion: (B,n,2h,2w), one channel per skip.
+    skip_occlusion: (B,n,2h,2w), one channel per skip.
     hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
     around: (B,1,2h,2w) in [0,1], whether a place is beside or above the face, where hair and background are and no body.
-    photo: (B,h,w,2), in the paper's model alone, by which no feature is taken: the same masks on the picture, each keypoint's
-    motion at its own depth.
     openings: (B,4,2h,2w), signed distances to outlines, positive inside: of the mouth and the eyes in the driving position,
     and of those of the source, at the places from which the head's layer is taken.
     """
 
-    volume: Tensor
-    image: Tensor | None
-    occlusion: Tensor
-    skip_occlusion: Tensor | None
-    hint: Tensor | None
-    plate: Tensor | None = None
-    background: Tensor | None = None
-    backdrop: Tensor | None = None
-    around: Tensor | None = None
-    openings: Tensor | None = None
-    photo: Tensor | None = None
+    image: Tensor
+    plate: Tensor
+    background: Tensor
+    backdrop: Tensor
+    skip_occlusion: Tensor
+    hint: Tensor
+    around: Tensor
+    openings: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperFlow(DenseFlow):
+    """The flow of the paper's model. photo: (B,h,w,2), by which no feature is taken: the same masks on the picture, each
+    keypoint's motion at its own depth."""
+
+    photo: Tensor
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,7 @@ class LiteDenseMotion(nn.Module):
         for layer in (self.occlusion, self.skip_occlusion):
             nn.init.constant_(layer.bias, 2.0)  # type: ignore[arg-type]
 
-    def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> DenseFlow:
+    def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> LayeredFlow:
         """volume (B,C,D,h,w); keypoints (B,K,3); jacobian (B,3,3) from `motion.jacobian`; driving scale (B,1)."""
         depth, height, width = volume.shape[2:]
         rows, columns = 4 * height, 4 * width
@@ -129,7 +142,7 @@ class LiteDenseMotion(nn.Module):
             image_flow = blink(image_flow, flat, shifts, driving=driving, jacobian=jacobian, scale=scale)
             teeth = teeth_flow(flat, offsets, driving=driving, jacobian=jacobian)
             image_flow, openings = speak(image_flow, teeth, source=source, driving=driving)
-        return DenseFlow(
+        return LayeredFlow(
             volume=volume_flow.unflatten(2, (depth, height, width)).permute(0, 2, 3, 4, 1),
             image=image_flow,
             occlusion=self.occlusion(y).float().sigmoid(),
@@ -231,7 +244,7 @@ class DenseMotion(nn.Module):
             nn.init.zeros_(self.masks.bias)  # type: ignore[arg-type]
             nn.init.constant_(self.occlusion.bias, 2.0)  # type: ignore[arg-type]
 
-    def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> DenseFlow:
+    def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> PaperFlow:
         """As `LiteDenseMotion.forward`. Only the masks' prior uses `scale`."""
         params = self.params
         batch, _, depth, height, width = volume.shape
@@ -266,13 +279,10 @@ class DenseMotion(nn.Module):
             shifts = offsets[..., :2] + driving[..., 2:] * plane[:, None, :, 2]
             turned = flat @ plane[..., :2].transpose(1, 2)
             photo_flow = torch.lerp(turned, flat.expand_as(turned), share[:, 0, :, None]) + share[:, 1:].transpose(1, 2) @ shifts
-        return DenseFlow(
+        return PaperFlow(
             volume=(masks[..., None] * flows).sum(1),
-            image=None,
             photo=photo_flow.unflatten(1, (height, width)),
             occlusion=self.occlusion(x.flatten(1, 2)).float().sigmoid(),
-            skip_occlusion=None,
-            hint=None,
         )
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from .blocks import UpConvBlock
 from .generator import LiteGenerator
+from .sampling import Sampling
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -30,16 +31,17 @@ def fold_batch_norms(model: M) -> M:
     return folded
 
 
-def for_inference(model: M) -> M:
+def for_inference(model: M, *, sampling: Sampling) -> M:
     """A copy of `model` (in eval mode) with folded batch norms, convolutions of doubled maps taken before the doubling, and
     maps that keep the channels of a pixel together, in which convolutions and `nets.sampling` are fastest on a CPU. A copy
-    of such a copy is one.
+    of such a copy is one. sampling: how its generator reads the photo.
     """
     folded = fold_batch_norms(model)
     for module in list(folded.modules()):
         if isinstance(module, LiteGenerator):
             layers = (SquareConv(layer) if isinstance(layer, nn.Conv2d) else layer for layer in module.outputs)
             module.outputs = nn.ModuleList(layers)
+            module.sampling = sampling
         for name, child in module.named_children():
             if isinstance(child, UpConvBlock):
                 setattr(module, name, PhaseConvBlock(child))

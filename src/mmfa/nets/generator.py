@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import warp
-from .appearance import SourceFeatures
+from .appearance import LayeredFeatures, SourceFeatures
 from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, smooth_step, stack_maps, upsample
-from .dense_motion import DenseFlow
-from .sampling import Sampler
+from .dense_motion import DenseFlow, LayeredFlow
+from .sampling import Sampler, Sampling
 
 _TOUCH = 0.1  # how far colours around the face may leave the photo's, of their range
 _DEPTHS = (0.015, 0.055)  # from lips that speak to the inside of a wide mouth
@@ -63,14 +63,11 @@ class LiteGenerator(nn.Module):
         self.openings = nn.ModuleList(nn.Conv2d(4, stage, 3, 1, 1, bias=False) for stage in params.stages)
         for opening in self.openings:
             nn.init.zeros_(opening.weight)  # type: ignore[arg-type]
+        self.sampling: Sampling = "grid_sample"
         self.fresh = nn.Parameter(torch.tensor([4.0, -1.0]))  # mouth, eyes: logits of the share that is not the photo's
 
-    def forward(self, features: SourceFeatures, flow: DenseFlow) -> tuple[Tensor, ...]:
+    def forward(self, features: LayeredFeatures, flow: LayeredFlow) -> tuple[Tensor, ...]:
         """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
-        assert flow.image is not None and flow.skip_occlusion is not None and flow.hint is not None
-        assert flow.plate is not None and flow.background is not None and features.plate is not None
-        assert flow.openings is not None and flow.backdrop is not None
-        assert flow.around is not None
         x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
         # How far the plate covers the head is taught by `judge_layers` alone.
         layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background.detach()], 1)
@@ -96,13 +93,14 @@ class LiteGenerator(nn.Module):
                 x = stack_maps(x, images[-1], keep)
         return tuple(images)
 
-    def _layers(self, features: SourceFeatures, layers: Tensor, occlusion: Tensor, *, level: int) -> tuple[Tensor, Tensor]:
+    def _layers(self, features: LayeredFeatures, layers: Tensor, occlusion: Tensor, *, level: int) -> tuple[Tensor, Tensor]:
         """The skip features (B,c,h,w), times `occlusion` (B,1,h,w), and the picture (B,3,h,w) of a level, head on plate.
 
         layers (B,5,h,w): the flow of the head, that of the plate, and how far the plate covers the head.
         """
         grid, behind = (flow.permute(0, 2, 3, 1) for flow in (layers[:, :2], layers[:, 2:4]))
-        head, plate, cover = Sampler(grid), Sampler(behind), layers[:, 4:]
+        head, plate = (Sampler(way, self.sampling, shared=features.shared) for way in (grid, behind))
+        cover = layers[:, 4:]
         near, far = (1 - cover) * occlusion, cover * occlusion
         skip = plate.read(features.plate_skips[level], far) + head.read(features.skips[level], near)
         photo, backdrop = features.pictures[level]
@@ -110,13 +108,12 @@ class LiteGenerator(nn.Module):
         return skip, picture
 
 
-def judge_layers(features: SourceFeatures, flow: DenseFlow) -> Tensor:
+def judge_layers(features: LayeredFeatures, flow: LayeredFlow) -> Tensor:
     """The photo itself on both layers, (B,3,S/2,S/2), by which the mask between them learns what is background.
 
     The gradient goes to the mask alone. Not the plate: it is blurred where the head was, so that the head's layer would win
     everywhere, and the plate would blur ever more. Nor the output, in which painted colours hide what the mask does.
     """
-    assert flow.image is not None and flow.plate is not None and flow.background is not None
     with torch.no_grad():
         photo = features.pictures[1][0]
         head, plate = warp(photo, flow.image), warp(photo, flow.plate)

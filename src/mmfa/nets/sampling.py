@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import warp
 
+Sampling = Literal["grid_sample", "table"]
+"""How places are read: by torch's own `grid_sample`, or, in a fraction of its time on a CPU and without gradients to the places,
+as sums of the rows of a table."""
+
 
 class Sampler:
     """`geometry.warp` by one grid (B,H,W,2), of as many feature maps as you like.
 
-    On a CPU without gradients the places are worked out once per size of map, and `embedding_bag` sums the corners: the
-    same sums as `grid_sample`'s in a fraction of its time, since all channels of a corner are read together. With
-    gradients `grid_sample` is as fast, and other devices have their own.
+    ``table``: the places are worked out once per size of map, and `embedding_bag` sums the corners, the same sums as
+    `grid_sample`'s, all channels of a corner being read together. shared: maps are one photo's, expanded for the whole batch.
     """
 
-    def __init__(self, grid: Tensor) -> None:
-        self.grid = grid
+    def __init__(self, grid: Tensor, sampling: Sampling, *, shared: bool = False) -> None:
+        self.grid, self.sampling, self.shared = grid, sampling, shared
         self._corners: dict[torch.Size, tuple[Tensor, Tensor]] = {}
 
     def read(self, features: Tensor, gain: Tensor | None = None) -> Tensor:
         """Features (B,C,h,w) at the grid's places, (B,C,H,W), times `gain` (B,1,H,W) if given."""
-        if torch.is_grad_enabled() or features.device.type != "cpu":
+        if self.sampling == "grid_sample":
             read = warp(features, self.grid)
             return read if gain is None else gain * read
         batch, channels = features.shape[:2]
@@ -31,10 +36,10 @@ class Sampler:
         if size not in self._corners:
             self._corners[size] = _corners(self.grid, size)
         index, weight = self._corners[size]
-        if batch > 1 and features.stride(0):
+        if batch > 1 and not self.shared:
             first = torch.arange(batch, dtype=index.dtype) * size.numel()
             index = (index.unflatten(0, (batch, -1)) + first[:, None, None]).flatten(0, 1)
-        else:  # an expanded photo is one table for the whole batch
+        else:
             features = features[:1]
         if gain is not None:
             weight = weight * gain.reshape(-1, 1)

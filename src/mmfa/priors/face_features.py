@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mmfa.errors import ModelError
-from mmfa.priors.perceptual import SameConv, find_hub_file, hub_path
+from mmfa.priors.hub import find_hub_file, hub_path
+from mmfa.priors.lite0 import SameConv
 from mmfa.priors.roi import ROI_SCALE, roi_from_landmarks, sampling_grid, to_pixels
 
 FILE = "faceres.safetensors"

@@ -1,6 +1,6 @@
 """VGG-19 and VGG-Face as perceptual spaces, from the official weight files where the user has them.
 
-Nothing is downloaded. The files are looked for in torch hub's cache (`mmfa.priors.perceptual.hub_path`), where
+Nothing is downloaded. The files are looked for in torch hub's cache (`mmfa.priors.hub.hub_path`), where
 torchvision puts them too:
 
 - ``vgg19-dcbb9e9d.pth``: torchvision's VGG-19, trained on ImageNet; keys ``features.0.weight`` ... (index of the layer
@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfa.errors import ModelError
+from mmfa.priors.hub import find_hub_file
 from mmfa.priors.packages import read_foreign_weights
-from mmfa.priors.perceptual import find_hub_file
 
 WIDTHS = (64, 128, 256, 512, 512)
 

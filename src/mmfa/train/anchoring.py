@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..expressions import NAMES, measures
+from ..models.lite import LiteMMFA
 from ..motion import Motion
 from ..nets.anchors import VERTICES
 from ..nets.canonical import MeshCanonicalDetector
-from ..nets.mmfa import MMFA, FaceInput
+from ..portrait import FaceInput
 from . import losses
 from .data import ClipDataset, even_frames, face_of, mirror
 
@@ -115,7 +116,7 @@ def discriminant(within: Tensor, between: Tensor, *, shrinkage: float, count: in
     return ratios[kept].clamp(min=0), vectors[:, kept], root
 
 
-def anchor(model: MMFA, data: ClipDataset, *, steps: int, batch: int, seed: int, quiet: bool = False) -> None:
+def anchor(model: LiteMMFA, data: ClipDataset, *, steps: int, batch: int, seed: int, quiet: bool = False) -> None:
     """Fit the canonical detector in closed form, then train the other motion networks on meshes, in place.
 
     batch: faces a step, two of each person. Keypoints without a landmark, the hair, stay where the model had them.
@@ -142,7 +143,7 @@ def anchor(model: MMFA, data: ClipDataset, *, steps: int, batch: int, seed: int,
 
 
 @torch.no_grad()
-def _fit_detector(model: MMFA, shapes: Shapes) -> None:
+def _fit_detector(model: LiteMMFA, shapes: Shapes) -> None:
     """Make the canonical detector the map of `fit_identity`; keypoints without a landmark get their mean place."""
     detector, device, anchored = model.canonical_detector, model.mean_mesh.device, len(VERTICES)
     assert isinstance(detector, MeshCanonicalDetector)
@@ -199,7 +200,7 @@ class Draw:
         return Draw(self.face.to(device), self.clean.to(device), self.neutral.to(device), self.shift)
 
 
-def anchor_losses(model: MMFA, teacher: MMFA, drawn: Draw) -> dict[str, Tensor]:
+def anchor_losses(model: LiteMMFA, teacher: LiteMMFA, drawn: Draw) -> dict[str, Tensor]:
     """Unweighted scalars of one draw.
 
     keypoint: both faces, placed with x_c of the first, against their landmarks. swap: x_c of the first under another
@@ -229,7 +230,7 @@ def anchor_losses(model: MMFA, teacher: MMFA, drawn: Draw) -> dict[str, Tensor]:
     return values
 
 
-def _animate(model: MMFA, face: FaceInput, motion: Motion) -> Tensor:
+def _animate(model: LiteMMFA, face: FaceInput, motion: Motion) -> Tensor:
     """Keypoints (3B,K,3) of B faces, repeated, under 3B motions."""
     return model.keypoints(model.canonical(face).repeat(3, 1, 1), motion)[0]
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..documents import parse_json
 from ..media.files import atomic_output
 from ..media.image import Array, contact_sheet, to_uint8, write_image
+from ..models.mmfa import MMFA
 from ..motion import Motion
-from ..nets.mmfa import MMFA
 from .data import Batch
 
 _COLOURS = torch.tensor([[1.0, 0.2, 0.2], [0.2, 1.0, 0.3], [0.3, 0.5, 1.0], [1.0, 0.9, 0.2]])
@@ -66,18 +66,18 @@ def _step(line: str) -> int:
 def draw_samples(model: MMFA, batch: Batch) -> Array:
     """One column a pair; rows: source, driving, output, output with keypoints, canonical face, and cross-identity:
     the next pair's source under this one's driving motion. Model in eval mode."""
-    source, driving = model.source(batch.source), model.motion(batch.driving)
+    source, driving = model.prepare(batch.source), model.motion(batch.driving)
     rendering = model.render(source, driving)
     output = rendering.images[-1]
     turned = torch.arange(1, len(batch) + 1) % len(batch)
-    other = model.source(batch.source[turned])
+    other = model.prepare(batch.source[turned])
     crossed = model.render(other, driving).images[-1]
     rows = [
         batch.source.image,
         batch.driving.image,
         output,
         draw_keypoints(output, rendering.keypoints),
-        model.render(source, canonical_motion(source.motion, keep_size=not model.needs_pixels)).images[-1],
+        model.render(source, canonical_motion(source.motion, keep_size=not model.card.needs_pixels)).images[-1],
         crossed,
     ]
     return contact_sheet([list(to_uint8(row.cpu())) for row in rows])

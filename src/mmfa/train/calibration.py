@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..errors import ConfigError
 from ..expressions import NAMES, keypoint_measures, measures
 from ..media.image import to_uint8
-from ..nets.mmfa import MMFA
+from ..models.mmfa import MMFA
 from ..priors.detector import FaceDetector
 from ..priors.landmarks import FaceLandmarker, FaceTracker
 from ..priors.pose import head_pose, normalise
@@ -115,7 +115,7 @@ def drawn_frames(clips: ClipDataset, count: int, seed: int) -> list[int]:
 
 def _in_pictures(model: MMFA, steps: Tensor, clip: Clip, index: int, *, tracker: Callable[[], FaceTracker]) -> Tensor | None:
     """Changes (S,7) in renderings of one frame; None where a face is lost."""
-    source = model.source(face_of(clip.images([index], size=model.params.size), clip.points([index])))
+    source = model.prepare(face_of(clip.images([index], size=model.params.size), clip.points([index])))
     features = source.motion.expression + torch.cat([torch.zeros_like(steps[:1]), steps])
     driving = replace(source.motion.expand(len(features)), expression=features)
     points = []

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..errors import MediaError
 from ..geometry import Bend, similarity, transform_points
 from ..nets.anchors import EYES, LIPS, VERTICES
-from ..nets.mmfa import FaceInput
+from ..portrait import FaceInput
 from ..priors.landmarks import eye_opening, mouth_opening
 from ..priors.pose import head_pose, normalise, template
 from .cache import MEAN_MESH, CachedClip

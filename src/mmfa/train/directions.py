@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..expressions import NAMES, keypoint_measures
-from ..nets.mmfa import MMFA
+from ..models.mmfa import MMFA
 
 STEPS, BATCH, RIDGE = 300, 96, 0.002
 BOTH_WAYS = [NAMES.index(name) for name in ("smile", "brow_raise", "gaze_x", "gaze_y")]

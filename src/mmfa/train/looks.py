@@ -14,10 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import ConfigError
+from ..models.lite import LiteMMFA
 from ..nets.anchors import VERTICES
 from ..nets.canonical import MeshCanonicalDetector
 from ..nets.looks import LookEncoder
-from ..nets.mmfa import MMFA
 from ..priors.landmarks import FaceLandmarker
 from .anchoring import IdentityMap, Shapes, components, discriminant, fit_identity
 from .data import ClipDataset, even_frames, face_of
@@ -39,7 +39,7 @@ class Looks:
     person: Tensor
 
 
-def looks_at_pictures(model: MMFA) -> bool:
+def looks_at_pictures(model: LiteMMFA) -> bool:
     """Whether the canonical detector has an encoder for pictures."""
     return isinstance(model.canonical_detector, MeshCanonicalDetector) and model.canonical_detector.looks is not None
 
@@ -55,7 +55,7 @@ def copy_layers(encoder: LookEncoder) -> None:
 
 
 @torch.no_grad()
-def fit_looks(model: MMFA, data: ClipDataset, *, quiet: bool = False) -> None:
+def fit_looks(model: LiteMMFA, data: ClipDataset, *, quiet: bool = False) -> None:
     """Fit the correction of a detector that has just been made `fit_identity`'s map of the same data, in place.
 
     Deterministic. Raises ConfigError when the detector is another map.
@@ -75,7 +75,7 @@ def fit_looks(model: MMFA, data: ClipDataset, *, quiet: bool = False) -> None:
 
 
 @torch.no_grad()
-def look(model: MMFA, data: ClipDataset, *, quiet: bool = False) -> Looks:
+def look(model: LiteMMFA, data: ClipDataset, *, quiet: bool = False) -> Looks:
     """`FRAMES` frames of every person, through the detector's encoder."""
     encoder = model.canonical_detector.looks
     assert isinstance(encoder, LookEncoder)

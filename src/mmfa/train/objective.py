@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import Bend, euler_to_matrix, invert_affine, resize_grid, transform_image, transform_points, warp
+from ..models.mmfa import MMFA, Reading
 from ..motion import Motion
 from ..nets.anchors import VERTICES
+from ..nets.appearance import LayeredFeatures
 from ..nets.blocks import resize
+from ..nets.dense_motion import LayeredFlow, PaperFlow
 from ..nets.generator import judge_layers
-from ..nets.mmfa import MMFA, FaceInput, Reading
+from ..portrait import FaceInput
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
 from ..priors.perceptual import backbone
@@ -79,13 +82,13 @@ class Objective(nn.Module):
         """
         config, target, count = self.config, batch.driving.image, len(batch)
         readings = self._readings(batch)
-        source, motion = self.model.source(batch.source, readings[0]), readings[1].motion
+        source, motion = self.model.prepare(batch.source, readings[0]), readings[1].motion
         if config.transformed_driver and readings[2] is not None:
             motion = replace(motion, expression=readings[2].motion.expression)
         if not draw:
             moved = self.model.move(source, motion)
             values = self.motion_losses(batch, (moved.keypoints, moved.deformation), readings=readings)
-            if config.loss_warp and moved.flow.photo is not None:
+            if config.loss_warp and isinstance(moved.flow, PaperFlow):
                 values["warp"] = self._warped(batch, moved.flow.photo)
             return Outcome(values, target, target)
         turned = bool(config.loss_repose or config.loss_rotation)
@@ -95,16 +98,18 @@ class Objective(nn.Module):
             source, motion = source[again], Motion.concatenate([motion, posed])
         rendering = self.model.render(source, motion)
         images = tuple(image[:count] for image in rendering.images)
-        output, shown = images[-1], without_inside(rendering.images[-1], rendering.flow.openings)
+        flow = rendering.flow if isinstance(rendering.flow, LayeredFlow) else None
+        output, shown = images[-1], without_inside(rendering.patch, None if flow is None else flow.openings)
         placed = rendering.keypoints[:count], rendering.deformation[:count]
         values = self.motion_losses(batch, placed, readings=readings)
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
         if config.loss_pixel:
             values["pixel"] = losses.pixel_loss(images, target)
-        if config.loss_layers and rendering.flow.background is not None:
-            judged = judge_layers(source.features, rendering.flow)
-            values["layers"] = losses.layer_loss(judged[:count], target, rendering.flow.background[:count])
-        if config.loss_warp and rendering.flow.photo is not None:
+        if config.loss_layers and flow is not None:
+            assert isinstance(source.features, LayeredFeatures)
+            judged = judge_layers(source.features, flow)
+            values["layers"] = losses.layer_loss(judged[:count], target, flow.background[:count])
+        if config.loss_warp and isinstance(rendering.flow, PaperFlow):
             values["warp"] = self._warped(batch, rendering.flow.photo[:count])
         if config.loss_detail:
             values["detail"] = losses.detail_loss(output, target, batch.landmarks)
@@ -150,7 +155,7 @@ class Objective(nn.Module):
         if config.loss_offset:
             _, still = model.keypoints(source.canonical, source.motion)
             values["offset"] = losses.deformation_loss((deformation + still) / 2)
-        if not model.needs_pixels:
+        if not model.card.needs_pixels:
             placed_source, _ = model.keypoints(source.canonical, source.motion)
             values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
             values["keypoint"] += losses.keypoint_loss(placed_driving, batch.driving_points, self.keypoint_weights)
@@ -185,7 +190,7 @@ class Objective(nn.Module):
         ]
         with torch.no_grad(), _exact(batch.landmarks):
             more = self._transformed(batch, similar=wanted[0], bent=wanted[1])
-        if not self.model.needs_pixels:
+        if not self.model.card.needs_pixels:
             seen = [self.model.read(face) for face in (batch.source, batch.driving, *more)]
         else:
             together = self.model.read(FaceInput.concatenate([batch.source, batch.driving, *more]))
@@ -213,7 +218,7 @@ class Objective(nn.Module):
             gain = 1 + 0.5 * config.transform_jitter * batch.tint[:, :3, None, None]
             offset = 0.25 * config.transform_jitter * batch.tint[:, 3:, None, None]
             images = [(image * gain + offset).clamp(0, 1) for image in images]
-        if not self.model.needs_pixels:
+        if not self.model.card.needs_pixels:
             points = [self._detect(image, near).points for image, near in zip(images, points, strict=True)]
         return [face_of(image, near) for image, near in zip(images, points, strict=True)]
 
@@ -293,7 +298,7 @@ def window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
 
 
 def without_inside(image: Tensor, openings: Tensor | None) -> Tensor:
-    """Images (B,3,S,S) that take no gradient inside the open mouth of `DenseFlow.openings`, but for a rim of S/100.
+    """Images (B,3,S,S) that take no gradient inside the open mouth of `LayeredFlow.openings`, but for a rim of S/100.
 
     What a mouth looks like inside is not for a landmark network to say: where its lips are, their rims tell.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
+from ..media.files import check_input
 
 _ROOT = Path(str(files("mmfa"))) / "configs"
 _VAE = "vae"
@@ -46,6 +47,22 @@ def about(name: str, *, vae: bool = False) -> str:
     """What a config is for: the first sentence of its header."""
     first = config_path(name, vae=vae).read_text(encoding="utf-8").splitlines()[0]
     return first.removeprefix("# ").partition(": mmfa")[0].rstrip(".:")
+
+
+def listing(*, vae: bool = False) -> str:
+    """All of them, a line each: the name and what it is for."""
+    known = names(vae=vae)
+    width = max(map(len, known)) + 2
+    return "\n".join(f"{name:{width}}{about(name, vae=vae)}" for name in known)
+
+
+def config_text(text: str, *, vae: bool = False) -> str:
+    """A config as it is written. Raises MediaError for a file that can't be read, ConfigError for one that is no text."""
+    path = check_input(config_path(text, vae=vae))
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text file.") from error
 
 
 def state_path(state: str) -> Path | None:

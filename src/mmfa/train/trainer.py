@@ -25,6 +25,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import ConfigError, ModelError
+from ..models.lite import LiteMMFA, LiteParams
+from ..models.mmfa import MMFA
+from ..models.paper import PaperParams
 from ..nets.discriminator import (
     Discriminator,
     DiscriminatorParams,
@@ -32,11 +35,9 @@ from ..nets.discriminator import (
     LiteDiscriminator,
     LiteDiscriminatorParams,
 )
-from ..nets.mmfa import MMFA, LiteParams
-from ..nets.paper import PaperParams
-from ..nets.sizes import build_model
 from ..priors.perceptual import backbone
-from ..weights import SIZES, from_pretrained, save_pretrained
+from ..registry import build, params_of, sizes
+from ..weights import from_pretrained, save_pretrained
 from . import checkpoints, losses
 from .anchoring import anchor
 from .board import Board
@@ -75,7 +76,7 @@ class Trainer:
         self.accelerator = _accelerator(config.device)
         self.device, self.quiet = self.accelerator.device, quiet or not self.accelerator.is_main_process
         self.data = ClipDataset(files, size=self.model.params.size, resident=self.device if config.resident else None)
-        if not config.init:
+        if not config.init and isinstance(self.model, LiteMMFA):
             self.model.anchor(self.data.mean_mesh())
         if world > 1 and config.sync_batch_norm:
             synchronise_batch_norms(self.model, cuda=self.device.type == "cuda")
@@ -179,15 +180,15 @@ class Trainer:
                 )
             else:
                 self._adopt(found)
-        if config.anchor_steps and not self.model.needs_pixels and (not config.init or config.anchor_again):
-            self._anchor_stage()
+        if config.anchor_steps and isinstance(self.model, LiteMMFA) and (not config.init or config.anchor_again):
+            self._anchor_stage(self.model)
 
-    def _anchor_stage(self) -> None:
+    def _anchor_stage(self, model: LiteMMFA) -> None:
         """Stage 0: only the motion networks, against landmarks, with no image: the keypoints wake up in a minute.
 
         Every process does the same, so that all end with the same weights.
         """
-        config, model = self.config, self.model
+        config = self.config
         anchor(model, self.data, steps=config.anchor_steps, batch=config.anchor_batch, seed=config.seed, quiet=self.quiet)
         if looks_at_pictures(model):
             fit_looks(model, self.data, quiet=self.quiet)
@@ -274,7 +275,7 @@ class Trainer:
         away what they have in common: on four faces with open mouths, the open mouth.
         """
         self.model.train()
-        settled = self._frozen() + ([] if self.model.needs_pixels else self.model.motion_networks())
+        settled = self._frozen() + ([] if self.model.card.needs_pixels else self.model.motion_networks())
         for network in [self.model] if self.config.freeze_norms else settled:
             for module in network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -405,7 +406,7 @@ def _check(config: TrainConfig, world: int) -> None:
     names = [name for name, weight in ((config.perceptual, config.loss_perceptual), (config.face, config.loss_face)) if weight]
     for name in [*names, "faceres"] if config.loss_embedding else names:
         backbone(name)  # an unknown name, or weights that aren't here
-    size = SIZES[config.model]().size if config.model in SIZES else 256
+    size = params_of(config.model).size if config.model in sizes() else 256
     judged, compared = config.loss_gan or config.loss_matching, config.loss_perceptual and not config.pyramid
     seen, needed = round(config.window * size), 46 if config.discriminator == "paper" and judged else 16
     if (judged or compared) and seen < needed:
@@ -436,12 +437,16 @@ def _accelerator(device: str) -> Accelerator:
 
 def _initial_model(config: TrainConfig) -> MMFA:
     """The model to train, with the weights that `init` names. Raises ConfigError when they are of another size."""
-    if config.model not in SIZES:
-        raise ConfigError(f"model must be {' or '.join(SIZES)}, not {config.model!r}.")
-    params = SIZES[config.model]()
+    if config.model not in sizes():
+        raise ConfigError(f"model must be {' or '.join(sizes())}, not {config.model!r}.")
+    params = params_of(config.model)
     if config.composition:
-        params = dataclasses.replace(params, composition=config.composition)  # type: ignore[arg-type]
-    model = build_model(params)
+        params = dataclasses.replace(params, composition=config.composition)
+    model = build(params)
+    if not isinstance(model, MMFA):
+        raise ConfigError(
+            f"model: {config.model!r} isn't trained by this command; its kind, {model.card.kind}, has one of its own."
+        )
     unknown = [name for name in config.freeze if not isinstance(getattr(model, name, None), nn.Module)]
     if unknown:
         known = ", ".join(name for name, _ in model.named_children())
@@ -455,11 +460,11 @@ def _initial_model(config: TrainConfig) -> MMFA:
     return model
 
 
-def _shapes(model: MMFA) -> dict[str, torch.Size]:
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
-def _cure(found: LiteParams | PaperParams, wanted: LiteParams | PaperParams) -> str:
+def _cure(found: object, wanted: object) -> str:
     """What to do about weights of another size, where something can be done: those of 0.4.0 and before go by the mesh alone."""
     if not isinstance(found, LiteParams) or not isinstance(wanted, LiteParams):
         return ""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..errors import ConfigError
 from ..evaluate.frechet import FeatureStatistics, frechet_distance
 from ..expressions import ExpressionSpace
-from ..nets.mmfa import MMFA
+from ..models.mmfa import MMFA
 from ..nets.vae import ExpressionDiscriminator, ExpressionVAE, VAEParams
 from ..weights import from_pretrained
 from .cache import prepare
@@ -199,6 +199,8 @@ def train_vae(config: VAEConfig, *, quiet: bool = False) -> VAEMeasures:
     """
     torch.set_num_threads(config.threads)
     model = from_pretrained(config.model)
+    if not isinstance(model, MMFA):
+        raise ConfigError(f"{config.model!r} has no expression feature that a VAE could learn.")
     clips = tracked_clips(model, config, split=config.split, quiet=quiet)
     data = read_expressions(model, clips)
     vae = fit(data.feature, data.weight, config, quiet=quiet)
@@ -216,7 +218,7 @@ def expression_data(model: MMFA, config: VAEConfig, *, split: str, quiet: bool =
 
 def tracked_clips(model: MMFA, config: VAEConfig, *, split: str, quiet: bool = False) -> ClipDataset:
     """The clips of one split of the config's data. Raises ConfigError for a model that reads pixels."""
-    if model.needs_pixels:
+    if model.card.needs_pixels:
         raise ConfigError(f"The expressions of {config.model!r} come from pixels; train-vae reads landmarks: use lite or tiny.")
     files = prepare(Path(config.data), Path(config.cache), fps=config.fps, split=split, limit=config.cache_limit, quiet=quiet)
     return ClipDataset(files, size=model.params.size)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..motion import Composition, Motion
-from .affine import AffineEstimator, AffineParams
-from .appearance import AppearanceExtractor, AppearanceParams, SourceFeatures
-from .canonical import CanonicalKeypointDetector, CanonicalParams
-from .dense_motion import DenseMotion, DenseMotionParams
-from .expression import ExpressionDecoder, ExpressionDecoderParams, ExpressionEncoder, ExpressionEncoderParams
-from .generator import GeneratorParams, MultiScaleGenerator
-from .mmfa import MMFA, FaceInput, full_precision
+from ...motion import Composition, Motion
+from ...nets.affine import AffineEstimator, AffineParams
+from ...nets.appearance import AppearanceExtractor, AppearanceParams, SourceFeatures
+from ...nets.canonical import CanonicalKeypointDetector, CanonicalParams
+from ...nets.dense_motion import DenseMotion, DenseMotionParams
+from ...nets.expression import ExpressionDecoder, ExpressionDecoderParams, ExpressionEncoder, ExpressionEncoderParams
+from ...nets.generator import GeneratorParams, MultiScaleGenerator
+from ...portrait import Card, FaceInput
+from ..mmfa import MMFA, full_precision
+
+KIND = "paper"
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,10 @@ class PaperParams:
 class PaperMMFA(MMFA):
     """The paper's MMFA: keypoints, s, t and f come from the pixels, only the rotation from the frozen pose prior."""
 
-    needs_pixels = True
+    params: PaperParams
 
     def __init__(self, params: PaperParams) -> None:
-        nn.Module.__init__(self)  # none of the landmark-fed networks
-        self.params = params
+        super().__init__(params)
         self.appearance = AppearanceExtractor(params.appearance)
         self.canonical_detector = CanonicalKeypointDetector(params.canonical)
         self.affine = AffineEstimator(params.affine)
@@ -47,14 +49,15 @@ class PaperMMFA(MMFA):
         self.dense_motion = DenseMotion(params.dense_motion)
         self.generator = MultiScaleGenerator(params.generator)
 
-    def anchor(self, mean_mesh: Tensor) -> None:
-        """Nothing to do: these keypoints are free, no landmark anchors them."""
+    @property
+    def card(self) -> Card:
+        return Card(kind=KIND, size=self.params.size, abilities=frozenset({"edit", "expressions", "keypoints"}))
 
     def canonical(self, face: FaceInput) -> Tensor:
         with full_precision(face.image):
             return self.canonical_detector(face.image)
 
-    def _features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> SourceFeatures:
+    def features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> SourceFeatures:
         return self.appearance(image)
 
     def motion(self, face: FaceInput) -> Motion:

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..priors.landmarks import FaceLandmarker
-from .mmfa import MMFA, FaceInput
-from .sizes import build_model
-
-Per = Literal["source photo", "driving frame", "both"]
-_PER: dict[str, Per] = {
-    "appearance": "source photo",
-    "canonical_detector": "source photo",
-    "affine": "both",
-    "expression_encoder": "both",
-    "expression_decoder": "both",
-    "dense_motion": "driving frame",
-    "generator": "driving frame",
-}
+from .portrait import FaceInput, Per, PortraitModel
+from .priors.landmarks import FaceLandmarker
+from .registry import build
 
 
 @dataclass(frozen=True)
@@ -37,22 +26,21 @@ class NetworkCost:
     per: Per
 
 
-def cost(model: MMFA, *, landmarker: FaceLandmarker | None = None) -> list[NetworkCost]:
+def cost(model: PortraitModel[Any, Any], *, landmarker: FaceLandmarker | None = None) -> list[NetworkCost]:
     """Costs of the frozen landmark mesh and of every network of `model`, in the order in which they run.
 
     Counted on a twin whose tensors hold no data, so `model` is not run. Sampling and element-wise work is not counted.
     """
     costs = [_landmark_cost(landmarker or FaceLandmarker())]
     with FakeTensorMode(), torch.no_grad():
-        twin = build_model(model.params).eval()
-        macs = dict.fromkeys(_PER, 0)
+        twin = build(model.params).eval()
+        macs = dict.fromkeys(model.runs_per, 0)
         with FlopCounterMode(display=False) as counter:
-            for name in _PER:
+            for name in model.runs_per:
                 _record(getattr(twin, name), name, counter, macs)
-            face = blank_face(model.params.size, mesh_points=len(getattr(twin, "mean_mesh", ())) or 478)
-            source = twin.source(face)
-            twin.render(source, source.motion)
-    for name, per in _PER.items():
+            face = blank_face(model.card.size, mesh_points=len(getattr(twin, "mean_mesh", ())) or 478)
+            twin.render(twin.prepare(face), twin.signal(face))
+    for name, per in model.runs_per.items():
         parameters = sum(parameter.numel() for parameter in getattr(model, name).parameters())
         costs.append(NetworkCost(name, parameters, macs[name], per))
     return costs

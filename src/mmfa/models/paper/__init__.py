@@ -1,39 +1,18 @@
-"""The named sizes, and the model of any of them."""
+"""The kind `paper`: the paper's networks, fed by pixels, with free keypoints."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from .affine import AffineParams
-from .appearance import AppearanceParams, LiteAppearanceParams
-from .canonical import CanonicalParams, MeshCanonicalParams
-from .dense_motion import DenseMotionParams, LiteDenseMotionParams
-from .expression import ExpressionDecoderParams, ExpressionEncoderParams
-from .generator import GeneratorParams, LiteGeneratorParams
-from .mmfa import MMFA, LiteParams
-from .paper import PaperMMFA, PaperParams
-
-
-def build_model(params: LiteParams | PaperParams) -> MMFA:
-    """An untrained model of the kind that the params describe."""
-    return PaperMMFA(params) if isinstance(params, PaperParams) else MMFA(params)
-
-
-def lite() -> LiteParams:
-    """The model that ships: 256 x 256, real time on a CPU."""
-    return LiteParams(canonical=MeshCanonicalParams(directions=4))
-
-
-def tiny() -> LiteParams:
-    """64 x 64, for tests."""
-    base = LiteParams()
-    return replace(
-        base,
-        size=64,
-        appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
-        dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
-        generator=LiteGeneratorParams(volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1, hint=8),
-    )
+from ...nets.affine import AffineParams
+from ...nets.appearance import AppearanceParams
+from ...nets.canonical import CanonicalParams
+from ...nets.dense_motion import DenseMotionParams
+from ...nets.expression import ExpressionDecoderParams, ExpressionEncoderParams
+from ...nets.generator import GeneratorParams
+from ...registry import Kind
+from .model import KIND as NAME
+from .model import PaperMMFA, PaperParams
 
 
 def paper() -> PaperParams:
@@ -81,3 +60,11 @@ def tiny_paper() -> PaperParams:
         dense_motion=DenseMotionParams(keypoints=5, volume_channels=4, compressed=2, depth=4, widths=(8, 16), narrowest=4),
         generator=GeneratorParams(volume_channels=4, depth=4, stages=(16, 8, 4)),
     )
+
+
+KIND = Kind(
+    name=NAME,
+    params=PaperParams,
+    build=PaperMMFA,
+    sizes={"paper": paper, "small": small, "small-128": small_128, "tiny-paper": tiny_paper},
+)
