@@ -172,7 +172,8 @@ class Model:
 
 @lru_cache(maxsize=1)
 def _kind_module(model: str, sha256: str) -> str:
-    return kind_of(from_pretrained(model)).build.__module__
+    # Of its params: what builds it may be a partial, whose module says nothing.
+    return kind_of(from_pretrained(model)).params.__module__
 
 
 @lru_cache(maxsize=1)

@@ -195,12 +195,14 @@ def measure(vae: ExpressionVAE, feature: Tensor, weight: Tensor, *, seed: int = 
 def train_vae(config: VAEConfig, *, quiet: bool = False) -> VAEMeasures:
     """Read the data, train, learn the named directions and write ``vae.safetensors`` and ``vae.json`` into the output folder.
 
-    Returns measures on the training data. Raises ConfigError for a model that reads expressions off pixels.
+    Returns measures on the training data. Raises ModelError for a model without expressions, ConfigError for one that reads them
+    off pixels.
     """
     torch.set_num_threads(config.threads)
     model = from_pretrained(config.model)
+    model.card.require("expressions")
     if not isinstance(model, MMFA):
-        raise ConfigError(f"{config.model!r} has no expression feature that a VAE could learn.")
+        raise ConfigError(f"{config.model!r} is of the kind {model.card.kind}, whose VAE is trained by a command of its own.")
     clips = tracked_clips(model, config, split=config.split, quiet=quiet)
     data = read_expressions(model, clips)
     vae = fit(data.feature, data.weight, config, quiet=quiet)
