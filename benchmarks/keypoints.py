@@ -53,7 +53,8 @@ RIDGE = 1e-3
 
 def foretold(causes: list[Tensor], effects: list[Tensor], *, ridge: float = RIDGE) -> tuple[Tensor, Tensor]:
     """Effects (T,m) around their clip's mean, all clips in a row, and what a ridge regression from causes (T,n), fitted to the
-    other clips, says of them. One of each a clip."""
+    other clips, says of them. One of each a clip.
+    """
     x = [(cause - cause.mean(0)).double() for cause in causes]
     y = [(effect - effect.mean(0)).double() for effect in effects]
     own, cross = [a.T @ a for a in x], [a.T @ b for a, b in zip(x, y, strict=True)]

@@ -92,7 +92,7 @@ def write_clip(path: Path, frames: list[Array], *, fps: int, sound: bool) -> Non
 
 
 @pytest.fixture(scope="session")
-def clip_writer():  # noqa: ANN201
+def clip_writer():
     """`write_clip`, for tests that make their own videos."""
     return write_clip
 

@@ -37,7 +37,7 @@ def examples(*pages: str) -> list[Any]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, portrait: Path, carphone_frames: list[Array], clip_writer, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: ANN001
+def desk(tmp_path: Path, portrait: Path, carphone_frames: list[Array], clip_writer, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with me.jpg and talk.mp4, four frames and four seconds long."""
     write_image(tmp_path / "me.jpg", read_image(portrait)[:256, 100:356])
     clip_writer(tmp_path / "talk.mp4", carphone_frames[:4], fps=1, sound=True)

@@ -305,7 +305,7 @@ def test_grid_moves_one_attribute_per_row() -> None:
 
 
 @pytest.fixture
-def ready(animator, portrait):  # noqa: ANN201
+def ready(animator, portrait):
     animator.set_source(portrait)
     return animator
 

@@ -23,7 +23,7 @@ SHIPPED = Path(mmfa.__file__).parent / "models" / "lite"
 
 
 @pytest.fixture(scope="module")
-def model():  # noqa: ANN201
+def model():
     return from_pretrained("lite")
 
 
@@ -105,7 +105,7 @@ def test_a_long_walk_takes_memory_for_its_frames_alone(space) -> None:
     class Largest(TorchDispatchMode):
         numbers = 0
 
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN202
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             made = function(*args, **(kwargs or {}))
             self.numbers = max([self.numbers, *(part.numel() for part in tree_leaves(made) if isinstance(part, torch.Tensor))])
             return made

@@ -45,7 +45,7 @@ def wheels_needed() -> list[str]:
 
 
 def closure(name: str, found: dict[str, str]) -> dict[str, str]:
-    if name in found or name in ALREADY_THERE and name != "torch":
+    if name in found or (name in ALREADY_THERE and name != "torch"):
         return found
     try:
         found[name] = version(name)

@@ -164,7 +164,8 @@ class Bend:
 
     def points(self, points: Tensor) -> Tensor:
         """T of points (B,N,2 or 3), by a few rounds of a fixed-point iteration: about 1e-4 off; where a strong T folds, there is
-        no answer. z, if any, grows like the square root of the area."""
+        no answer. z, if any, grows like the square root of the area.
+        """
         place, inverse = points[..., :2], torch.linalg.inv(self.affine[:, None, :, :2])
         for _ in range(5):
             place = place + _times(inverse, points[..., :2] - self.back(place))

@@ -58,7 +58,7 @@ def run(*arguments: object) -> int:
     return program.main([str(argument) for argument in arguments] + ["--quiet", "--device", "cpu"])
 
 
-def refused(capsys, *arguments: object) -> str:  # noqa: ANN001
+def refused(capsys, *arguments: object) -> str:
     assert run(*arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("mmfa: "), lines
@@ -242,7 +242,7 @@ def asked(monkeypatch) -> list[Motion]:
     """What the command would render, in place of rendering it."""
     seen: list[Motion] = []
 
-    def render(self, photo, motion, **kwargs):  # noqa: ANN001, ANN003
+    def render(self, photo, motion, **kwargs):
         seen.append(motion)
         yield from np.zeros((len(motion), *photo.image.shape), np.uint8)
 

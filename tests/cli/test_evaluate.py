@@ -53,7 +53,7 @@ def run(*arguments: object) -> int:
     return program.main([str(argument) for argument in arguments])
 
 
-def refused(capsys, *arguments: object) -> str:  # noqa: ANN001
+def refused(capsys, *arguments: object) -> str:
     assert run(*arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("mmfa: "), lines

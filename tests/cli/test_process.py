@@ -32,7 +32,7 @@ def command(portrait, short_driving, tmp_path) -> list[str]:
 
 
 @pytest.fixture
-def sent(monkeypatch):  # noqa: ANN201
+def sent(monkeypatch):
     """Send a signal to this process, again and again, from the third frame on."""
 
     def arrange(number: int) -> None:

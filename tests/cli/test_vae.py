@@ -144,7 +144,7 @@ def test_a_vae_of_other_weights_is_refused(portrait, tmp_path) -> None:
 
 
 def test_the_help_names_all_directions() -> None:
-    assert common.DIRECTIONS == ", ".join(NAMES)
+    assert ", ".join(NAMES) == common.DIRECTIONS
 
 
 def test_train_vae_without_a_config(tmp_path) -> None:

@@ -170,7 +170,7 @@ def test_a_second_run_reads_nothing_again_and_may_split_anew(sources: Path, made
     assert {row.split for row in read_index(root)} == {"train"}
 
 
-def test_a_source_that_changed_is_done_again(carphone_frames: list, clip_writer, options: dict, tmp_path: Path) -> None:  # noqa: ANN001
+def test_a_source_that_changed_is_done_again(carphone_frames: list, clip_writer, options: dict, tmp_path: Path) -> None:
     video = tmp_path / "talk.mp4"
     clip_writer(video, carphone_frames[:12], fps=25, sound=False)
     prepare(video, tmp_path / "made", **options)
@@ -184,7 +184,7 @@ def test_what_is_missing_or_failed_for_no_fault_of_the_file_is_done_again(
     clip_writer,
     options: dict,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: ANN001
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clip_writer(tmp_path / "talk.mp4", carphone_frames[:12], fps=25, sound=False)
     clip_writer(tmp_path / "other.mp4", carphone_frames[60:72], fps=25, sound=False)
@@ -211,7 +211,7 @@ def test_other_settings_need_another_folder(sources: Path, made: Made, option: s
         prepare(sources, made[0], **{**options, option: value})
 
 
-def test_the_output_may_lie_in_the_folder_of_videos(carphone_frames: list, clip_writer, options: dict, tmp_path: Path) -> None:  # noqa: ANN001
+def test_the_output_may_lie_in_the_folder_of_videos(carphone_frames: list, clip_writer, options: dict, tmp_path: Path) -> None:
     clip_writer(tmp_path / "talk.mp4", carphone_frames[:12], fps=25, sound=False)
     for _ in range(2):
         assert prepare(tmp_path, tmp_path / "dataset", **options).clips == 1

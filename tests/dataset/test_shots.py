@@ -41,7 +41,7 @@ def synthetic(boxes: Sequence[tuple[float, float, float, float]], **changes: obj
     return Shot(points=points, others=[np.zeros((0, 2), np.float32)] * len(boxes), **{**values, **changes})
 
 
-def test_a_lost_face_ends_the_shot_and_the_next_sight_of_it_starts_one(networks, carphone_frames) -> None:  # noqa: ANN001
+def test_a_lost_face_ends_the_shot_and_the_next_sight_of_it_starts_one(networks, carphone_frames) -> None:
     hidden = [frame.copy() for frame in carphone_frames[8:14]]
     for frame in hidden:
         frame[30:110, 50:130] = 90
@@ -51,13 +51,13 @@ def test_a_lost_face_ends_the_shot_and_the_next_sight_of_it_starts_one(networks,
     assert shots[1].first + len(shots[1].points) == 30
 
 
-def test_a_jump_of_the_face_before_the_same_wall_ends_the_shot(networks, carphone_frames) -> None:  # noqa: ANN001
+def test_a_jump_of_the_face_before_the_same_wall_ends_the_shot(networks, carphone_frames) -> None:
     face = carphone_frames[0]
     frames = [on_canvas(face, x, 10, width=320, height=170) for x in [60] * 6 + [78] * 6]
     assert [(shot.first, len(shot.points), shot.ended) for shot in found(networks, frames)] == [(0, 6, "jump"), (6, 6, "end")]
 
 
-def test_a_wandering_face_is_cut_into_shots_that_one_crop_can_hold(networks, carphone_frames) -> None:  # noqa: ANN001
+def test_a_wandering_face_is_cut_into_shots_that_one_crop_can_hold(networks, carphone_frames) -> None:
     face = carphone_frames[0]
     frames = [on_canvas(face, 5 * i, 10, width=350, height=170) for i in range(30)]
     shots = found(networks, frames)
@@ -68,7 +68,7 @@ def test_a_wandering_face_is_cut_into_shots_that_one_crop_can_hold(networks, car
         assert (high[2:] - low[:2]).max() <= 1.55 * float((shot.boxes[:, 2:] - shot.boxes[:, :2]).max(1).mean())
 
 
-def test_a_long_shot_is_cut_into_pieces_that_follow_each_other(networks, carphone_frames) -> None:  # noqa: ANN001
+def test_a_long_shot_is_cut_into_pieces_that_follow_each_other(networks, carphone_frames) -> None:
     shots = found(networks, carphone_frames[:25], longest=10)
     assert [(shot.first, len(shot.points), shot.ended) for shot in shots] == [(0, 10, "long"), (10, 10, "long"), (20, 5, "end")]
 
@@ -82,7 +82,7 @@ def test_the_crop_is_the_frame_of_the_training_data_where_there_is_room() -> Non
 def test_a_face_that_fills_the_picture_keeps_the_crop_inside() -> None:
     box = shot_crop(synthetic([(45, 45, 195, 205)] * 4), width=256, height=256)
     x0, y0, x1, y1 = box.edges
-    assert -1e-3 <= x0 and -1e-3 <= y0 and x1 <= 256 + 1e-3 and y1 <= 256 + 1e-3
+    assert x0 >= -1e-3 and y0 >= -1e-3 and x1 <= 256 + 1e-3 and y1 <= 256 + 1e-3
     assert 1.5 <= box.side / 160 < 2
 
 

@@ -23,7 +23,7 @@ from mmfa.media.image import Array
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def test_the_function_of_a_metric_is_the_one_that_runs(hub: Path, clip_writer, tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
+def test_the_function_of_a_metric_is_the_one_that_runs(hub: Path, clip_writer, tmp_path: Path, monkeypatch) -> None:
     """Named like the metric, and called for the figures of that name: what is validated is what is reported."""
     called: set[str] = set()
 

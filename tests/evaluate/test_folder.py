@@ -47,7 +47,7 @@ def test_nothing_is_left_of_one_that_fails(tmp_path: Path, error: type[BaseExcep
     assert [path.name for path in tmp_path.iterdir()] == ["old"] and content(tmp_path / "old") == dict.fromkeys(FILES[:2], "old")
 
 
-def test_the_older_one_comes_back_when_the_new_one_cannot_be_put_in_its_place(tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
+def test_the_older_one_comes_back_when_the_new_one_cannot_be_put_in_its_place(tmp_path: Path, monkeypatch) -> None:
     write(tmp_path / "report", "old")
     rename = Path.rename
 
@@ -77,7 +77,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "report").is_symlink() and content(tmp_path / "far") == dict.fromkeys(FILES[:2], "new")
 
 
-def test_what_is_no_report_is_not_replaced(tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
+def test_what_is_no_report_is_not_replaced(tmp_path: Path, monkeypatch) -> None:
     mine, no_mark, file, looked_at = (tmp_path / name for name in ("mine", "no_mark", "file", "looked_at"))
     write(mine, "old")
     (mine / "notes.txt").write_text("mine")
@@ -96,7 +96,7 @@ def test_what_is_no_report_is_not_replaced(tmp_path: Path, monkeypatch) -> None:
     check(looked_at)
     monkeypatch.chdir(looked_at)
     with pytest.raises(ConfigError, match="which . doesn't allow; name one in it, such as report"):
-        check(Path("."))
+        check(Path())
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")

@@ -221,6 +221,6 @@ def test_yaw_mouth_and_eye_correlations() -> None:
         lambda: metrics.centred(torch.ones(3), torch.ones(2)),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(call) -> None:  # noqa: ANN001
+def test_shapes_that_do_not_fit_are_refused(call) -> None:
     with pytest.raises(ValueError, match="must be"):
         call()

@@ -24,12 +24,12 @@ SIZE = 32
 
 
 @pytest.fixture
-def decoded(monkeypatch) -> list[str]:  # noqa: ANN001
+def decoded(monkeypatch) -> list[str]:
     """The names of the videos whose frames were gone through, one for each time."""
     names: list[str] = []
     original = VideoReader.__iter__
 
-    def counted(self: VideoReader):  # noqa: ANN202
+    def counted(self: VideoReader):
         names.append(self.path.name)
         return original(self)
 
@@ -74,7 +74,7 @@ def test_each_clip_is_decoded_once(protocol: str, decoded: list[str], clip_write
     assert decoded == []
 
 
-def test_a_clip_too_large_to_keep_gives_the_same_measures(clip_writer, tmp_path: Path, monkeypatch) -> None:  # noqa: ANN001
+def test_a_clip_too_large_to_keep_gives_the_same_measures(clip_writer, tmp_path: Path, monkeypatch) -> None:
     frames = [picture.frame() for picture in talking(72)[::6]]
     clip_writer(tmp_path / "a.mp4", frames, fps=5, sound=False)
     reports = []
@@ -102,7 +102,7 @@ def test_frames_come_in_any_order_of_asking(clip: Clip, decoded: list[str]) -> N
     assert same([frame for pair in zip(a, b, strict=True) for frame in pair], clip, [index for i in range(9) for index in (i, i)])
 
 
-def test_no_more_is_kept_than_the_limit(clip: Clip, monkeypatch) -> None:  # noqa: ANN001
+def test_no_more_is_kept_than_the_limit(clip: Clip, monkeypatch) -> None:
     monkeypatch.setattr(reading, "HELD_BYTES", 2 * 3 * SIZE**2)
     once = Reading(clip, [4, 0, 4, 2, 6])
     list(once.every())

@@ -49,9 +49,8 @@ def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, error):
 
 
 def test_full_disk_is_told_in_one_sentence(tmp_path):
-    with pytest.raises(MediaError, match="out.txt cannot be written: the disk is full"):
-        with atomic_output(tmp_path / "out.txt"):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(MediaError, match="out.txt cannot be written: the disk is full"), atomic_output(tmp_path / "out.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(tmp_path) == []
 
 

@@ -206,7 +206,7 @@ def test_pillows_own_limit_is_left_as_it_was(tmp_path, picture):
     limit = Image.MAX_IMAGE_PIXELS
     write_image(tmp_path / "a.png", picture)
     read_image(tmp_path / "a.png")
-    assert Image.MAX_IMAGE_PIXELS == limit
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "bmp", "gif"])

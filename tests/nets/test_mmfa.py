@@ -51,7 +51,7 @@ def test_shapes_and_ranges(params):
     with torch.no_grad():
         rendering = _model(params)(_faces(2), _faces(2, seed=1))
     assert [tuple(image.shape) for image in rendering.images] == [(2, 3, size, size) for size in (16, 32, 64)]
-    assert all(0 <= float(image.min()) and float(image.max()) <= 1 for image in rendering.images)
+    assert all(float(image.min()) >= 0 and float(image.max()) <= 1 for image in rendering.images)
     assert rendering.keypoints.shape == rendering.deformation.shape
 
 

@@ -12,7 +12,7 @@ from mmfa.priors import lite0, perceptual, vgg
 
 WIDTHS = {"vgg19": (2, 2, 4, 4, 4), "vggface": (2, 2, 3, 3, 3)}
 FILES = {"vgg19": "vgg19-dcbb9e9d.pth", "vggface": "vgg_face_dag.pth"}
-FACE_NAMES = "1_1 1_2 2_1 2_2 3_1 3_2 3_3 4_1 4_2 4_3 5_1 5_2 5_3".split()
+FACE_NAMES = ["1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "4_1", "4_2", "4_3", "5_1", "5_2", "5_3"]
 FIRST_RELUS = {"vgg19": (1, 6, 11, 20, 29), "vggface": (1, 6, 11, 18, 25)}
 
 

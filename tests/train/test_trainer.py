@@ -162,7 +162,7 @@ def test_pairs_are_of_one_clip_and_both_persons(config, clips, cache) -> None:
     assert {pair.clip.person for pair in pairs} == {"one", "two"}
     batch = data.batch(pairs[:3])
     assert batch.source.image.shape == (3, 3, 64, 64) and batch.landmarks.shape == (3, 478, 3)
-    assert 0 <= float(batch.source.image.min()) and float(batch.source.image.max()) <= 1
+    assert float(batch.source.image.min()) >= 0 and float(batch.source.image.max()) <= 1
     torch.testing.assert_close(batch.landmarks[0], pairs[0].clip.landmarks[pairs[0].driving])
     torch.testing.assert_close(batch.source_landmarks[1], pairs[1].clip.landmarks[pairs[1].source])
 

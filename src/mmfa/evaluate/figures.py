@@ -54,7 +54,8 @@ class Figure:
 class ClipTable:
     """The frames of one task. values: (T,) of each metric of one frame; with a stride, the temporal ones are (N,), of its bursts.
     followed: rows (T,2) of each of `FOLLOWED`. features, references: (T,D) of both sides of the Frechet
-    distance. missed_*: frames without a face."""
+    distance. missed_*: frames without a face.
+    """
 
     task: Task
     values: dict[str, Tensor]
@@ -108,7 +109,8 @@ def clip_table(
     source_features: Tensor | None,
 ) -> ClipTable:
     """The frame-by-frame figures of one task. driving: the frames that are measured; burst_points: of the driving clip, as
-    `Generated.burst_points`; source: across identities only."""
+    `Generated.burst_points`; source: across identities only.
+    """
     errors = face_errors(generated.faces, driving, source=source)
     values = {item.name: getattr(errors, item.name) for item in fields(errors)}
     if generated.pairs is not None:
@@ -187,7 +189,8 @@ def _perceptual() -> str:
 
 def _frechet(tables: Iterable[ClipTable], groups: Values, *, seed: int) -> Interval:
     """The interval is moved so that the mean of the draws is the value: a set that holds clips twice is less varied than the
-    whole, which makes each draw larger. Features too many to resample have no interval."""
+    whole, which makes each draw larger. Features too many to resample have no interval.
+    """
     rows = torch.cat([torch.cat([table.features, table.references], 1) for table in tables]).double().numpy()
     draws = FrechetDraws()
     if rows.shape[1] > 2 * _LARGEST_RESAMPLED:

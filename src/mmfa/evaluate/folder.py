@@ -44,7 +44,8 @@ def check_folder(folder: Path, *, files: Collection[str], mark: str) -> None:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder, which becomes `folder` when the block ends cleanly; an older one goes. On any exception nothing
-    is left and the older one stays as it was. A link is followed. Raises MediaError when it can't be written."""
+    is left and the older one stays as it was. A link is followed. Raises MediaError when it can't be written.
+    """
     target = Path(os.path.realpath(folder))
     fresh, old = (target.with_name(f".{secrets.token_hex(8)}") for _ in range(2))
     try:

@@ -45,7 +45,8 @@ _TILE = 192
 class Generated:
     """A generated clip of T frames. pairs: None across identities. features (T,D): for the Frechet distance. sheet: a JPEG
     file of the source, driving frames and, below them, the generated ones. burst_points (N,478,3), burst_flicker (N,): of the
-    N frames of `Task.bursts`, as `FaceMeasures.points` and `PairMeasures.flicker`; no flicker (0,) across identities."""
+    N frames of `Task.bursts`, as `FaceMeasures.points` and `PairMeasures.flicker`; no flicker (0,) across identities.
+    """
 
     faces: FaceMeasures
     pairs: PairMeasures | None

@@ -73,27 +73,27 @@ def flicker(generated: Tensor, driving: Tensor) -> Tensor:
 
 
 def csim(generated: Tensor, reference: Tensor) -> Tensor:
-    """dlib embeddings (T,128) -> cosine (T,)."""
+    """Dlib embeddings (T,128) -> cosine (T,)."""
     return _cosine(generated, reference)
 
 
 def csim_faceres(generated: Tensor, reference: Tensor) -> Tensor:
-    """faceres embeddings (T,1024) -> cosine (T,)."""
+    """Faceres embeddings (T,1024) -> cosine (T,)."""
     return _cosine(generated, reference)
 
 
 def aed_l2(generated: Tensor, reference: Tensor) -> Tensor:
-    """dlib embeddings (T,128) -> Euclidean distance (T,)."""
+    """Dlib embeddings (T,128) -> Euclidean distance (T,)."""
     return _difference(generated, reference).norm(dim=1)
 
 
 def aed_sq(generated: Tensor, reference: Tensor) -> Tensor:
-    """dlib embeddings (T,128) -> squared Euclidean distance (T,)."""
+    """Dlib embeddings (T,128) -> squared Euclidean distance (T,)."""
     return _difference(generated, reference).square().sum(1)
 
 
 def aed_mean_abs(generated: Tensor, reference: Tensor) -> Tensor:
-    """dlib embeddings (T,128) -> mean absolute difference (T,)."""
+    """Dlib embeddings (T,128) -> mean absolute difference (T,)."""
     return _difference(generated, reference).abs().mean(1)
 
 

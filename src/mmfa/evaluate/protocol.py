@@ -68,7 +68,8 @@ class Clip:
 @dataclass(frozen=True)
 class Task:
     """One generated clip: the first frame of `source` is driven by every `stride`-th frame of `driving` from `start` on, and,
-    with a stride, by the `bursts` on which the temporal metrics are measured."""
+    with a stride, by the `bursts` on which the temporal metrics are measured.
+    """
 
     name: str
     source: Clip

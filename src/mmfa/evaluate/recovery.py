@@ -208,7 +208,8 @@ def reenactment(observer: Observer, source: Head, driver: Head, generator: np.ra
 
 def read_out(seen: Sequence[Observed]) -> Figures:
     """R2 of every true expression parameter, read linearly from f and from the mesh, fitted on the first half of the heads and
-    tried on the others; see `DEFINITIONS`."""
+    tried on the others; see `DEFINITIONS`.
+    """
     half, figures = len(seen) // 2, {}
     for name in EXPRESSIONS:
         # Behind closed lids there is no gaze to be read.

@@ -48,7 +48,8 @@ class Head:
 @dataclass(frozen=True, kw_only=True)
 class State:
     """How a head is held: yaw, pitch and roll in degrees, as in `euler_to_matrix`; scale, where 1 maps the head's unit to half
-    of the picture's side; shift, (x, y) in grid units; and its expression."""
+    of the picture's side; shift, (x, y) in grid units; and its expression.
+    """
 
     yaw: float = 0.0
     pitch: float = 0.0

@@ -23,7 +23,8 @@ _FIRST = ("copy", "lite")
 @dataclass(frozen=True)
 class Table:
     """One table of a protocol: rows are shown names by the labels of stored reports, in their order. note: what the rows have
-    in common, such as the budget of a training; heading: empty for the only table."""
+    in common, such as the budget of a training; heading: empty for the only table.
+    """
 
     heading: str
     note: str
@@ -32,7 +33,8 @@ class Table:
 
 def check_fair(reports: Sequence[Report], *, names: Sequence[str]) -> None:
     """Raises ConfigError, with the reason, when figures of the reports can't be compared: they were measured on other data, by
-    another protocol, stride or seed, or by another definition or extractor."""
+    another protocol, stride or seed, or by another definition or extractor.
+    """
     first, name = reports[0], names[0]
     for other, other_name in zip(reports[1:], names[1:], strict=True):
         for field in _SAME:

@@ -70,7 +70,8 @@ class Faces:
     @staticmethod
     def of_points(points: Tensor, *, weights: Tensor | None = None) -> Faces:
         """From landmarks (T,478,3) in grid coordinates. `weights` (468,), sum 1: which vertices the pose is fitted to, by
-        default those of `mmfa.priors.pose`."""
+        default those of `mmfa.priors.pose`.
+        """
         vertices, usual = (tensor.double() for tensor in rigid_template())
         weights = usual if weights is None else weights.double()
         used = weights > 0

@@ -71,7 +71,8 @@ IMAGE_SUFFIXES = tuple(_SAVE_OPTIONS)
 @dataclass(frozen=True)
 class Picture:
     """A picture as it was read. full_size: (width, height) of the file, upright, before any reduction. profile: the name of
-    the colour profile it was converted from, None where its values are as stored."""
+    the colour profile it was converted from, None where its values are as stored.
+    """
 
     image: Array
     full_size: tuple[int, int]

@@ -177,7 +177,7 @@ class VideoReader:
                 frames = []
             yield from frames
             # demux() ends with an empty packet that flushes the decoder.
-            if packet is None or packet.size == 0 and packet.dts is None:
+            if packet is None or (packet.size == 0 and packet.dts is None):
                 return
 
     def _timed(self, frames: Iterator[VideoFrame], stream: VideoStream) -> Iterator[tuple[VideoFrame, float, float]]:
@@ -188,7 +188,7 @@ class VideoReader:
         first = True
         for frame in frames:
             stamped = frame.pts is not None and frame.time_base is not None
-            if stamped and (start is None or first and abs(frame.time - start) <= _REORDERING * period):
+            if stamped and (start is None or (first and abs(frame.time - start) <= _REORDERING * period)):
                 start = frame.time
             first = False
             time = frame.time - start if stamped and start is not None else previous + period

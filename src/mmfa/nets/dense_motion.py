@@ -54,7 +54,8 @@ class LayeredFlow(DenseFlow):
 @dataclass(frozen=True, kw_only=True)
 class PaperFlow(DenseFlow):
     """The flow of the paper's model. photo: (B,h,w,2), by which no feature is taken: the same masks on the picture, each
-    keypoint's motion at its own depth."""
+    keypoint's motion at its own depth.
+    """
 
     photo: Tensor
 
@@ -107,7 +108,7 @@ class LiteDenseMotion(nn.Module):
             nn.init.constant_(layer.bias, 2.0)  # type: ignore[arg-type]
 
     def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> LayeredFlow:
-        """volume (B,C,D,h,w); keypoints (B,K,3); jacobian (B,3,3) from `motion.jacobian`; driving scale (B,1)."""
+        """Volume (B,C,D,h,w); keypoints (B,K,3); jacobian (B,3,3) from `motion.jacobian`; driving scale (B,1)."""
         depth, height, width = volume.shape[2:]
         rows, columns = 4 * height, 4 * width
         grid, flat = volume_grid(depth, height, width, device=volume.device), image_grid(rows, columns, device=volume.device)

@@ -31,7 +31,8 @@ class Posterior:
 @dataclass(frozen=True)
 class VAEParams:
     """floor: share of the mean variance that is added to each component's before it is whitened, so that what hardly varies
-    isn't blown up to count as much as a smile."""
+    isn't blown up to count as much as a smile.
+    """
 
     features: int = 64
     code: int = 32

@@ -36,7 +36,8 @@ LOSS_POINTS = LOSS_LIPS + LOSS_EYES + LOSS_REST
 
 def mouth_opening(points: Tensor) -> Tensor:
     """Gap between the inner lips over the distance of the outer eye corners;
-    points (..., 478, 3) -> (...)."""
+    points (..., 478, 3) -> (...).
+    """
     return _distance(points, 13, 14) / _distance(points, 33, 263)
 
 

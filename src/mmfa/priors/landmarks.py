@@ -80,7 +80,7 @@ class FaceLandmarker(nn.Module):
             self.register_buffer(name, torch.tensor(subset), persistent=False)
 
     def forward(self, images: Tensor, roi: Tensor) -> Landmarks:
-        """images (B, 3, H, W) RGB in [0, 1], roi (B, 4) centre x, y, size, angle in pixels and radians."""
+        """Images (B, 3, H, W) RGB in [0, 1], roi (B, 4) centre x, y, size, angle in pixels and radians."""
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
         if roi.shape != (len(images), 4):

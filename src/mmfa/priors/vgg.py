@@ -31,7 +31,8 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGGParams:
     """file, origin: the official weight file and where it is published. convolutions: per block, those before the block's
     pooling. indexed: whether the file's keys count layers (torchvision) or name block and convolution. mean, std: of RGB
-    in [0, 1]."""
+    in [0, 1].
+    """
 
     file: str
     origin: str

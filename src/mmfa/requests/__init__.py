@@ -18,8 +18,19 @@ from .edit import CanonicalRequest, EditRequest
 from .expressions import InterpolateRequest, SampleRequest
 
 __all__ = [
-    "AnimateRequest", "CanonicalRequest", "DemoRequest", "EditRequest", "Files", "InterpolateRequest", "MotionRequest",
-    "REQUESTS", "Request", "Result", "SampleRequest", "read_request", "request_of",
+    "REQUESTS",
+    "AnimateRequest",
+    "CanonicalRequest",
+    "DemoRequest",
+    "EditRequest",
+    "Files",
+    "InterpolateRequest",
+    "MotionRequest",
+    "Request",
+    "Result",
+    "SampleRequest",
+    "read_request",
+    "request_of",
 ]  # fmt: skip
 
 _ALL: tuple[type[Request], ...] = (

@@ -65,7 +65,8 @@ def _step(line: str) -> int:
 @torch.no_grad()
 def draw_samples(model: MMFA, batch: Batch) -> Array:
     """One column a pair; rows: source, driving, output, output with keypoints, canonical face, and cross-identity:
-    the next pair's source under this one's driving motion. Model in eval mode."""
+    the next pair's source under this one's driving motion. Model in eval mode.
+    """
     source, driving = model.prepare(batch.source), model.motion(batch.driving)
     rendering = model.render(source, driving)
     output = rendering.images[-1]

@@ -179,7 +179,8 @@ class ClipDataset:
         self, files: list[CachedClip], *, size: int, resident: torch.device | str | None = None, held: int = HELD_FRAMES
     ) -> None:
         """With `resident` all frames are held, as uint8, on that device. Landmarks are held in memory, unless there are more
-        than `held` frames of them. Damaged cache files are skipped and named."""
+        than `held` frames of them. Damaged cache files are skipped and named.
+        """
         self.size = size
         self.people: dict[str, list[Clip]] = {}
         self.stills: list[Clip] = []

@@ -110,7 +110,8 @@ def relative_discriminator_loss(real: Judgement, fake: Judgement) -> Tensor:
 
 def feature_matching_loss(real: Judgement, fake: Judgement) -> Tensor:
     """Feature matching beside L_G (appendix A.2): sum over the discriminator's stages of the mean absolute difference of its
-    feature maps (B,c_i,h_i,w_i). No gradient to `real`."""
+    feature maps (B,c_i,h_i,w_i). No gradient to `real`.
+    """
     pairs = zip(real.features, fake.features, strict=True)
     return torch.stack([(a.detach().float() - b.float()).abs().mean() for a, b in pairs]).sum()
 

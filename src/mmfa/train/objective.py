@@ -181,7 +181,8 @@ class Objective(nn.Module):
 
     def _readings(self, batch: Batch) -> Readings:
         """What the motion networks see in source, driving, and the driving face turned, scaled and shifted (eq. 7) and bent
-        (eq. 15), where a loss asks for these. One pass: batch norms see all of it."""
+        (eq. 15), where a loss asks for these. One pass: batch norms see all of it.
+        """
         config, count = self.config, len(batch)
         equivariant = bool(config.loss_equivariance)
         wanted = [
