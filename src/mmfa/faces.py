@@ -75,3 +75,12 @@ def reframe(signal: S, *, old: CropBox, new: CropBox) -> S:
     shift = np.array([old.cx - new.cx, old.cy - new.cy]) * 2 / new.side
     moved = signal.translation * zoom + torch.tensor([shift[0], shift[1], 0.0], dtype=signal.translation.dtype)
     return replace(signal, scale=signal.scale * zoom, translation=moved)
+
+
+def window_box(window: Tensor, box: CropBox, *, size: int, pixels: int) -> CropBox:
+    """A model's window (1,3) in the grid of the crop `box` of `size` pixels, as the crop whose corner pixels, of so many, are on
+    its corners.
+    """
+    x, y, half = window[0].tolist()
+    unit = box.side * (size - 1) / size / 2  # pixels of the picture per unit of the grid
+    return CropBox(box.cx + x * unit, box.cy + y * unit, 2 * half * unit * pixels / (pixels - 1))

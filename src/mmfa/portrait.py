@@ -36,12 +36,14 @@ class Card:
         ``expressions``, that motion has an expression feature for which there can be an expression VAE; ``amplitude``, lips and
         eyes can be scaled apart; ``keypoints``, it is a `KeypointModel`; ``anchored``, its keypoints lie on mesh vertices.
     needs_pixels: its signal can't be read from landmarks alone.
+    view: side of the square that it draws, in pixels, if that is its `PortraitModel.window`; else 0.
     """
 
     kind: str
     size: int
     abilities: frozenset[Ability] = frozenset()
     needs_pixels: bool = True
+    view: int = 0
 
     def supports(self, ability: Ability) -> bool:
         return ability in self.abilities
@@ -127,10 +129,51 @@ class Signal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What moves in B frames, for whoever composes them at the photo's own resolution (`mmfa.compose`).
+
+    Places are in the grid of the signal's crop, [-1,1]. x is the photo, moved by `flow`; over it comes the model's drawing,
+    ``lerp(x + tint, paint, share)``, and where the mirror image of the photo shows more than the photo, x is that.
+
+    window (B,3): centre (x, y) and half a side of the square in the driving position that everything else covers, corners on
+    corners. source (B,3): the square of the photo that the flows' [-1,1] stands for.
+    flow (B,h,w,2): where a place of the window comes from in `source`. jacobian (B,2,2): how places come to lie outside the
+    window, driving to source, per unit of the crop's grid.
+    outline (B,n,2): of the face, in the driving position. unit (B,1): of the canonical face, in the crop's grid.
+    paint (B,3,S,S), share (B,1,S,S), tint (B,3,S,S): the drawing.
+    mirror (B,h,w,2): as `flow`, into the mirror image of `source`. mirrored (B,1,h,w) in [0,1]: how far that is x.
+    """
+
+    window: Tensor
+    source: Tensor
+    flow: Tensor
+    jacobian: Tensor
+    outline: Tensor
+    unit: Tensor
+    paint: Tensor
+    share: Tensor
+    tint: Tensor
+    mirror: Tensor
+    mirrored: Tensor
+
+    def to(self, device: torch.device | str) -> Layer:
+        """In single precision."""
+        return Layer(**{part.name: getattr(self, part.name).to(device).float() for part in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.window)
+
+    def __getitem__(self, index: int) -> Layer:
+        """One frame, kept as a batch of one."""
+        return Layer(**{part.name: getattr(self, part.name)[index : index + 1] for part in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """patch: (B,3,S,S) in [0,1], the rendered crop, at the place of the photo's."""
+    """patch: (B,3,S,S) in [0,1], the rendered crop; in its `layer`'s window, or, without one, at the place of the photo's."""
 
     patch: Tensor
+    layer: Layer | None = None
 
 
 S = TypeVar("S", bound=Signal)
@@ -157,9 +200,19 @@ class PortraitModel(nn.Module, ABC, Generic[S, P]):
     def signal(self, face: FaceInput) -> S:
         """What drives one frame for each face of the batch."""
 
+    def window(self, signal: S) -> Tensor | None:
+        """Where the model draws under B signals: centre (x, y) and half a side (B,3) of a square, in the grid of the signal's crop.
+
+        None for a model that draws that crop.
+        """
+        return None
+
     @abstractmethod
-    def prepare(self, face: FaceInput) -> P:
-        """All that a photo needs, once; for a batch of B photos."""
+    def prepare(self, face: FaceInput, view: Tensor | None = None) -> P:
+        """All that a photo needs, once; for a batch of B photos.
+
+        view (B,3,v,v) in [0,1]: the photo cut at the `window` of its own signal, sharper than what `face` shows of it.
+        """
 
     @abstractmethod
     def render(self, prepared: P, signal: S, *, gain: Tensor | None = None) -> Rendered:

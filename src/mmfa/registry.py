@@ -10,6 +10,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
+from torch import Tensor
+
 from .errors import ModelError
 from .params import read_params
 from .portrait import PortraitModel
@@ -26,7 +28,7 @@ class Kind:
 
     params: the dataclass of numbers that describes one; nested dataclasses, numbers, words, and tuples of them.
     build: an untrained model of such params. sizes: params by name, for people. migrate: the parameters of an older model, as
-    they were saved, as today's.
+    they were saved, as today's; migrate_weights: its tensors, by name, as today's.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Kind:
     build: Callable[[Any], PortraitModel[Any, Any]]
     sizes: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     migrate: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values
+    migrate_weights: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors
 
     def read_params(self, values: dict[str, Any]) -> Any:
         """Params from the dict of `dataclasses.asdict`. Raises ValueError, TypeError or KeyError for one that doesn't fit."""

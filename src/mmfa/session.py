@@ -22,10 +22,12 @@ from .edit import Amplitude, Edit, Span
 from .engine import Engine
 from .engine.torch import TorchEngine
 from .errors import FaceError, MediaError, ModelError
-from .faces import PixelFace, crop_box, face_input, reframe, whole_picture
-from .media.crop import CropBox, paste
+from .compose import Canvas, Pasted, PersonCanvas
+from .faces import PixelFace, crop_box, face_input, whole_picture, window_box
+from .media.crop import CropBox
+from .media.crop import crop as crop_out
 from .media.files import check_input
-from .media.image import Array, Picture, read_image, read_picture, to_uint8
+from .media.image import Array, Picture, read_image, read_picture, to_tensor, to_uint8
 from .media.video import VideoReader, VideoWriter
 from .motion import DEFAULT_FPS, Motion
 from .portrait import FaceInput, Signal
@@ -40,10 +42,6 @@ from .weights import from_pretrained
 Anchor = int | Literal["auto", "first"]
 LONGEST_SIDE = 1280
 """Photos are reduced to this, in pixels, before they are animated: the output video has the photo's size."""
-ROOM = 0.15
-"""How far the photo's crop may move towards where the head goes, and by how much it may grow, as fractions of its side."""
-_HEAD = 0.88
-"""What a head with hair and the soft edge of the crop take of the crop's side."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +61,17 @@ class Photo:
     """A photo that is ready to be animated; a value, which nothing changes.
 
     image: (H,W,3) uint8. box: its face's crop. prepared: what the engine computed of the crop. signal: what the photo itself
-    shows, one. faces: how many were found in it. full_size: (width, height) of the picture before it was reduced to `image`.
-    landmarks: None if it is used whole.
+    shows, one. canvas: what composes its frames. faces: how many were found in it. full_size: (width, height) of the picture
+    before it was reduced to `image`.
     """
 
     image: Array
     box: CropBox
     prepared: Any
     signal: Any
+    canvas: Canvas
     faces: int
     full_size: tuple[int, int]
-    landmarks: PixelFace | None = None
 
 
 @dataclass(frozen=True)
@@ -126,14 +124,15 @@ class Session:
             picture, shown = Picture(image, (image.shape[1], image.shape[0])), "the source picture"
         landmarks, box, faces = self._one_face(picture.image, shown, face=face, crop=crop)
         seen = self._input(picture.image, landmarks, box)
+        signal = self.engine.signal(seen)
         return Photo(
             image=picture.image,
             box=box,
-            prepared=self.engine.prepare(seen),
-            signal=self.engine.signal(seen),
+            prepared=self.engine.prepare(seen, self._view(picture.image, box, signal)),
+            signal=signal,
+            canvas=self._canvas(picture.image, landmarks, box, signal),
             faces=faces,
             full_size=picture.full_size,
-            landmarks=landmarks if crop else None,
         )
 
     def track_photo(
@@ -248,20 +247,16 @@ class Session:
         *,
         batch: int | None = None,
         paste_back: bool = True,
-        room: bool = False,
         amplitude: Amplitude | None = None,
     ) -> Iterator[Array]:
         """Frames (H,W,3) uint8 of the photo under a signal; the bare crop (S,S,3) without `paste_back`.
 
-        room: where a head goes so far that the edge of the photo's crop would cut it, crop the photo anew, between the places
-        of the head. batch: frames rendered together; by default what is best for the engine.
+        batch: frames rendered together; by default what is best for the engine.
         Raises ModelError when the signal comes from a model with another expression feature, or when the model has no
         lips and eyes for the `amplitude`.
         """
         self._check(photo, signal)
-        roomy = self._roomy(photo, signal) if room and paste_back else photo
-        moved = reframe(signal, old=photo.box, new=roomy.box)
-        yield from self._drawn(roomy, self._batches([moved], batch), paste_back=paste_back, amplitude=amplitude)
+        yield from self._drawn(photo, self._batches([signal], batch), paste_back=paste_back, amplitude=amplitude)
 
     def stream(
         self,
@@ -296,8 +291,7 @@ class Session:
             start = signal if start is None else start
             if "relative" in modes.values():
                 signal = relative_motion(photo.signal, signal, anchor=start, mode=modes)
-            (patch,) = to_uint8(self.engine.render(photo.prepared, signal, gain=gain))
-            yield paste(photo.image, patch, photo.box)
+            yield photo.canvas.frame(self.engine.render(photo.prepared, signal, gain=gain), 0)
 
     def write(
         self,
@@ -311,11 +305,8 @@ class Session:
         on_frame: Callable[[int, Array], None] | None = None,
         watch: Watch | None = None,
     ) -> None:
-        """Render a signal into a video at its frame rate, with the sound of the file `sound`; all or nothing.
-
-        With `room` for a head that goes far; see `render`.
-        """
-        frames = self.render(photo, signal, batch=batch, room=True, amplitude=amplitude)
+        """Render a signal into a video at its frame rate, with the sound of the file `sound`; all or nothing."""
+        frames = self.render(photo, signal, batch=batch, amplitude=amplitude)
         watched = (watch or Watch()).over(frames, "render", len(signal))
         self._write(photo, watched, output, fps=signal.fps or DEFAULT_FPS, sound=sound, on_frame=on_frame)
 
@@ -343,8 +334,7 @@ class Session:
         (`mmfa.smooth`). edit: what to set by hand after that, in the time range `span`. amplitude: factors on the movement of
         lips and eyes.
         glance: a video of more frames is rendered while it is tracked, so that the first frame comes soon and memory stays flat.
-        Its crop, the room that its head needs and the automatic anchor come from a first look at so many frames, spread over
-        all of it. A shorter one, or one with an `edit`, is tracked whole first.
+        Its crop and the automatic anchor come from a first look at so many frames, spread over all of it. A shorter one, or one with an `edit`, is tracked whole first.
         """
         watch, modes, card = watch or Watch(), self.modes(mode), self.engine.card
         from_file = is_motion_file(driving)
@@ -424,9 +414,7 @@ class Session:
             signals = (relative_motion(photo.signal, signal, anchor=start, mode=modes) for signal in signals)
             wanted = relative_motion(photo.signal, seen.signal, anchor=start, mode=modes)
         self._check(photo, wanted)
-        roomy = self._roomy(photo, wanted)
-        signals = (reframe(signal, old=photo.box, new=roomy.box) for signal in signals)
-        frames = self._drawn(roomy, self._batches(signals, batch), paste_back=True, amplitude=amplitude)
+        frames = self._drawn(photo, self._batches(signals, batch), paste_back=True, amplitude=amplitude)
         watched = watch.over(frames, "render", total)
         count = self._write(photo, watched, output, fps=fps, sound=reader.path, on_frame=on_frame)
         return AnimateReport(Path(output), count, fps, tracker.held, index, photo.faces, tracker.faces)
@@ -475,11 +463,16 @@ class Session:
     def _drawn(
         self, photo: Photo, signals: Iterable[Signal], *, paste_back: bool, amplitude: Amplitude | None
     ) -> Iterator[Array]:
-        """Frames of `photo`, which has the signals' crop; those of one signal are rendered together."""
-        gain = self._gain(amplitude)
+        """Frames of `photo`; those of one signal are rendered together."""
+        gain, size = self._gain(amplitude), self.engine.card.size
         for part in signals:
-            for patch in to_uint8(self.engine.render(photo.prepared, part, gain=gain)):
-                yield paste(photo.image, patch, photo.box) if paste_back else patch
+            rendered = self.engine.render(photo.prepared, part, gain=gain)
+            if rendered.layer is None and not paste_back:
+                yield from to_uint8(rendered.patch)
+                continue
+            for index in range(len(part)):
+                frame = photo.canvas.frame(rendered, index)
+                yield frame if paste_back else crop_out(frame, photo.box, size=size)
 
     def _write(
         self,
@@ -500,21 +493,19 @@ class Session:
                     on_frame(number, frame)
         return writer.frame_count
 
-    def _roomy(self, photo: Photo, signal: Signal) -> Photo:
-        """The photo in a crop that is centred on all places of the head, the photo's own too, and as large as they need.
+    def _view(self, picture: Array, box: CropBox, signal: Any) -> Tensor | None:
+        """The square of a picture in which the model draws the face, in as many pixels as it has there."""
+        window = self.engine.window(signal)
+        if window is None:
+            return None
+        square = window_box(window, box, size=self.engine.card.size, pixels=self.engine.card.view)
+        return to_tensor(crop_out(picture, square, size=self.engine.card.view))[None]
 
-        Only if the photo's crop would cut a head. In the picture nothing moves. Neither way nor growth are more than `ROOM`.
-        """
-        if photo.landmarks is None or not self.engine.card.reframes or not isinstance(signal, Motion):
-            return photo
-        places = torch.cat([photo.signal.translation.to(signal.translation), signal.translation])[:, :2] / 2
-        low, high = places.amin(0), places.amax(0)  # fractions of the side
-        if float(torch.maximum(high - places[0], places[0] - low).max()) < (1 - _HEAD) / 2:
-            return photo
-        way = ((low + high) / 2 - places[0]).clamp(-ROOM, ROOM) * photo.box.side
-        growth = min(max(float((high - low).max()) + _HEAD - 1, 0.0), ROOM)
-        box = CropBox(photo.box.cx + float(way[0]), photo.box.cy + float(way[1]), photo.box.side * (1 + growth))
-        return replace(photo, box=box, prepared=self.engine.prepare(self._input(photo.image, photo.landmarks, box)))
+    def _canvas(self, picture: Array, landmarks: PixelFace, box: CropBox, signal: Any) -> Canvas:
+        if self.engine.window(signal) is None:
+            return Pasted(picture, box)
+        matte = self.priors.matte(picture, landmarks.points.numpy()).alpha
+        return PersonCanvas(picture, matte, box, size=self.engine.card.size)
 
     def _tracker(self, face: int = 0, *, crop: bool, name: str, measured: CropBox | None = None) -> SignalTracker[Any]:
         return SignalTracker(self.engine, self._faces(face, name), crop=crop, measured=measured)

@@ -78,7 +78,7 @@ def from_pretrained(name: str | Path, *, device: torch.device | str = "cpu") -> 
         kind = registry.kind(name)
         with bounded_by(folder / "model.safetensors"):
             model = kind.build(kind.read_params(config["params"]))
-        model.load_state_dict(read_tensors(folder / "model.safetensors"))
+        model.load_state_dict(kind.migrate_weights(read_tensors(folder / "model.safetensors")))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} holds no mmfa model: {error.filename or 'model.safetensors'} is missing.") from error
     except MmfaError:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..portrait import Card, FaceInput, Signal
+from ..portrait import Card, FaceInput, Rendered, Signal
 
 
 class Engine(Protocol):
@@ -29,11 +29,14 @@ class Engine(Protocol):
     def signal(self, face: FaceInput) -> Any:
         """What drives a frame, for each face of the batch; on the CPU."""
 
-    def prepare(self, face: FaceInput) -> Any:
-        """All that one photo needs, once."""
+    def window(self, signal: Signal) -> Tensor | None:
+        """`PortraitModel.window`, on the CPU."""
 
-    def render(self, prepared: Any, signal: Signal, *, gain: Tensor | None = None) -> Tensor:
-        """Patches (B,3,S,S) float32 in [0,1], on the CPU, of one prepared photo under B signals."""
+    def prepare(self, face: FaceInput, view: Tensor | None = None) -> Any:
+        """All that one photo needs, once; see `PortraitModel.prepare`."""
+
+    def render(self, prepared: Any, signal: Signal, *, gain: Tensor | None = None) -> Rendered:
+        """One prepared photo under B signals, float32 on the CPU."""
 
     def gain(self, *, lips: float, eyes: float) -> Tensor | None:
         """What `render` takes to scale lips and eyes apart. Raises ModelError for a model that can't."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..device import Precision, pick_device, pick_precision
 from ..nets.fold import for_inference
 from ..nets.sampling import Sampling
-from ..portrait import Card, FaceInput, PortraitModel, Signal
+from ..portrait import Card, FaceInput, PortraitModel, Rendered, Signal
 
 
 class TorchEngine:
@@ -41,15 +41,19 @@ class TorchEngine:
     def signal(self, face: FaceInput) -> Any:
         return self.model.signal(face.to(self.device)).to("cpu")
 
-    @torch.no_grad()
-    def prepare(self, face: FaceInput) -> Any:
-        return self.model.prepare(face.to(self.device))
+    def window(self, signal: Signal) -> Tensor | None:
+        return self.model.window(signal)
 
     @torch.no_grad()
-    def render(self, prepared: Any, signal: Signal, *, gain: Tensor | None = None) -> Tensor:
+    def prepare(self, face: FaceInput, view: Tensor | None = None) -> Any:
+        return self.model.prepare(face.to(self.device), None if view is None else view.to(self.device))
+
+    @torch.no_grad()
+    def render(self, prepared: Any, signal: Signal, *, gain: Tensor | None = None) -> Rendered:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
-            patch = self.model.render(prepared, signal.to(self.device), gain=gain).patch
-        return patch.float().cpu()
+            rendered = self.model.render(prepared, signal.to(self.device), gain=gain)
+        layer = rendered.layer
+        return Rendered(patch=rendered.patch.float().cpu(), layer=None if layer is None else layer.to("cpu"))
 
     def gain(self, *, lips: float, eyes: float) -> Tensor | None:
         return self.model.gain(lips=lips, eyes=eyes)

@@ -29,31 +29,29 @@ class SourceFeatures:
 
     def mapped(self, change: Callable[[Tensor], Tensor], *, shared: bool = False) -> Self:
         """The same with every tensor changed."""
+
+        def new(value: Any) -> Any:
+            if isinstance(value, SourceFeatures):
+                return value.mapped(change, shared=shared)
+            return tuple(map(change, value)) if isinstance(value, tuple) else change(value)
+
         values = {part.name: getattr(self, part.name) for part in fields(self) if part.name != "shared"}
-        changed: dict[str, Any] = {
-            name: tuple(map(change, value)) if isinstance(value, tuple) else change(value) for name, value in values.items()
-        }
-        return replace(self, **changed, shared=shared)
+        return replace(self, **{name: new(value) for name, value in values.items()}, shared=shared)
+
+    @cached_property
+    def pictures(self) -> tuple[Tensor, ...]:
+        """The photo at the size of each skip, (B,3,S/2^i,S/2^i), finest first."""
+        levels = [self.image.contiguous(memory_format=torch.channels_last)]  # as the skips are in inference
+        while len(levels) < len(self.skips):
+            levels.append(F.avg_pool2d(levels[-1], 2))
+        return tuple(levels)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayeredFeatures(SourceFeatures):
-    """Besides, what lies behind the head. plate (B,3,S,S): the photo with its head filled from around it. plate_skips: the 2D
-    features of that, as `skips`.
-    """
+class MirroredFeatures(SourceFeatures):
+    """Besides, the same of the photo's mirror image: a second view of the face, which shows what a turned head hides."""
 
-    plate: Tensor
-    plate_skips: tuple[Tensor, ...]
-
-    @cached_property
-    def pictures(self) -> tuple[tuple[Tensor, Tensor], ...]:
-        """The photo and its plate at the size of each skip, (B,3,S/2^i,S/2^i), finest first."""
-        together = torch.channels_last  # as the skips are in inference: a place is read with all its channels
-        levels = [(self.image.contiguous(memory_format=together), self.plate.contiguous(memory_format=together))]
-        while len(levels) < len(self.skips):
-            photo, plate = levels[-1]
-            levels.append((F.avg_pool2d(photo, 2), F.avg_pool2d(plate, 2)))
-        return tuple(levels)
+    mirror: SourceFeatures
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ from .openings import blink, speak, teeth_flow
 from .prior import add_prior
 
 
+_MARGIN = 0.25
+"""How far around the face the generator may draw, in units of the canonical face."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DenseFlow:
     """Backward sampling grids (driving position to source position) and occlusion maps in [0,1].
@@ -26,29 +30,40 @@ class DenseFlow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayeredFlow(DenseFlow):
-    """The flow of `lite`: the head's layer over the background's, and what the generator has to know of both.
+class FaceFlow(DenseFlow):
+    """The flow of `lite`, of the photo and of its mirror image, and what the generator has to know of it.
 
-    image: (B,4h,4w,2), of the head's layer; inside the driving mouth that of the upper jaw, whose teeth no lip stretches, and at
-    the eyes that of lids and eyeballs (`openings`).
-    plate: (B,4h,4w,2), of the background's: nearly the identity, but for a body that follows the head.
-    background: (B,1,4h,4w) in [0,1], how far the background's layer covers the head's.
-    backdrop: (B,1,4h,4w) in [0,1], where that layer is sure and no body can be: beside and above the head.
+    image: (B,4h,4w,2), the head's; inside the driving mouth that of the upper jaw, whose teeth no lip stretches, and at the eyes
+    that of lids and eyeballs (`openings`).
+    mirror, mirror_volume: as `image` and `volume`, into the mirror image of the photo.
+    mirrored: (B,1,4h,4w) in [0,1], how far the mirror image takes the photo's place: where the driving face shows what the photo
+    hides and the mirror image shows. 0 where nothing turns.
+    inside: (B,1,4h,4w) in [0,1], the face and its near surroundings, times whether it changed there at all: where the generator
+    may draw. 0 everywhere if the driving keypoints are the photo's.
     skip_occlusion: (B,n,2h,2w), one channel per skip.
     hint: (B,c,2h,2w), features that know how keypoints moved, for the generator.
-    around: (B,1,2h,2w) in [0,1], whether a place is beside or above the face, where hair and background are and no body.
     openings: (B,4,2h,2w), signed distances to outlines, positive inside: of the mouth and the eyes in the driving position,
-    and of those of the source, at the places from which the head's layer is taken.
+    and of those of the source, at the places from which the picture is taken.
     """
 
     image: Tensor
-    plate: Tensor
-    background: Tensor
-    backdrop: Tensor
+    mirror: Tensor
+    mirror_volume: Tensor
+    mirrored: Tensor
+    inside: Tensor
     skip_occlusion: Tensor
     hint: Tensor
-    around: Tensor
     openings: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A picture of a head as the dense motion sees it. keypoints (B,K,3) in it; jacobian (B,3,3) from the driving position to it
+    (`motion.jacobian`).
+    """
+
+    keypoints: Tensor
+    jacobian: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,60 +114,79 @@ class LiteDenseMotion(nn.Module):
         self.fine = UpConvBlock(a, params.fine_width)
         self.fine_masks = nn.Conv2d(params.fine_width, count, 3, 1, 1)
         self.fine_shift = nn.Conv2d(params.fine_width, 2, 3, 1, 1)
-        self.follow = nn.Conv2d(params.fine_width, 1, 3, 1, 1)
+        self.fusion = nn.Conv2d(params.fine_width, 1, 3, 1, 1)
         self.skip_occlusion = nn.Conv2d(params.fine_width, params.skips, 3, 1, 1)
-        for layer in (self.masks, self.fine_masks, self.fine_shift, self.follow):
+        for layer in (self.masks, self.fine_masks, self.fine_shift, self.fusion):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         for layer in (self.occlusion, self.skip_occlusion):
             nn.init.constant_(layer.bias, 2.0)  # type: ignore[arg-type]
 
-    def forward(self, volume: Tensor, *, source: Tensor, driving: Tensor, jacobian: Tensor, scale: Tensor) -> LayeredFlow:
-        """Volume (B,C,D,h,w); keypoints (B,K,3); jacobian (B,3,3) from `motion.jacobian`; driving scale (B,1)."""
+    def forward(
+        self, volume: Tensor, *, photo: View, mirror: View, driving: Tensor, scale: Tensor, changed: Tensor, hidden: Tensor
+    ) -> FaceFlow:
+        """Volume (B,C,D,h,w) of the photo; driving keypoints (B,K,3) and scale (B,1).
+
+        changed (B,K) in [0,1]: whether a keypoint moves other than the whole picture does. hidden (B,K) in [0,1]: whether the
+        driving face shows what is around it, the photo doesn't, and its mirror image does.
+        """
         depth, height, width = volume.shape[2:]
         rows, columns = 4 * height, 4 * width
         grid, flat = volume_grid(depth, height, width, device=volume.device), image_grid(rows, columns, device=volume.device)
         # Positions need more digits than bfloat16 has.
         with torch.autocast(volume.device.type, enabled=False):
-            offsets = source - driving @ jacobian.transpose(1, 2)  # x_s - J x_d, per keypoint
-            moved = jacobian @ grid.flatten(0, 2).T  # (B,3,D*h*w)
+            views = [(view, view.keypoints - driving @ view.jacobian.transpose(1, 2)) for view in (photo, mirror)]
+            places = grid.flatten(0, 2).T
+            moved = [view.jacobian @ places for view, _ in views]  # (B,3,D*h*w) each
             reach = self.log_width.exp() * scale
-        y = self._hourglass(volume, moved, offsets, source=source, driving=driving)
+        y = self._hourglass(volume, moved[0], views[0][1], source=photo.keypoints, driving=driving)
         z = self.fine(y)
-        count = offsets.shape[1] + 1
+        count = driving.shape[1] + 1
         masks = self.masks(y).float().reshape(len(y), count, -1)
-        layers = (self.fine_masks, self.fine_shift, self.follow, self.skip_occlusion)
+        layers = (self.fine_masks, self.fine_shift, self.fusion, self.skip_occlusion)
         fine = joint_convolution(z, *layers).float().contiguous()
         learned = resize(fine[:, : count + 3], (rows, columns))
         with torch.autocast(volume.device.type, enabled=False):
-            masks = add_prior(masks, grid.flatten(0, 2), driving, width=reach).softmax(1)
-            still, carried = masks[:, :1], offsets.transpose(1, 2) @ masks[:, 1:]
-            volume_flow = moved + still * (grid.flatten(0, 2).T - moved) + carried
-
+            masks = add_prior(masks, places.T, driving, width=reach).softmax(1)
+            still = masks[:, :1]
+            volumes = [
+                (turned + still * (places - turned) + offsets.transpose(1, 2) @ masks[:, 1:])
+                .unflatten(2, (depth, height, width))
+                .permute(0, 2, 3, 4, 1)
+                for turned, (_, offsets) in zip(moved, views, strict=True)
+            ]
             logits, points = learned[:, :count].flatten(2), flat.flatten(0, 1)
             masks = add_prior(logits, points, driving[..., :2], width=reach, absent=INNER_EYES).softmax(1)
-            still = masks[:, :1]
-            shifts = offsets[..., :2] + driving[..., 2:] * jacobian[:, None, :2, 2]  # each point at its own depth
-            carried = (shifts.transpose(1, 2) @ masks[:, 1:]) / (1 - still).clamp_min(1e-6)
-            image_flow = (jacobian[:, :2, :2] @ points.T + carried).unflatten(2, (rows, columns))
-            residual = 0.05 * torch.tanh(learned[:, count : count + 2])
-            image_flow = (image_flow + residual).permute(0, 2, 3, 1)
-            body = _body_flow(flat, learned[:, count + 2], source=source[..., :2], driving=driving[..., :2])
-            background = smooth_step(still.unflatten(2, (rows, columns)), 0.3, 0.7)
-            sure = (2 * background.detach() - 1).clamp_min(0)
-            image_flow = blink(image_flow, flat, shifts, driving=driving, jacobian=jacobian, scale=scale)
-            teeth = teeth_flow(flat, offsets, driving=driving, jacobian=jacobian)
-            image_flow, openings = speak(image_flow, teeth, source=source, driving=driving)
-        return LayeredFlow(
-            volume=volume_flow.unflatten(2, (depth, height, width)).permute(0, 2, 3, 4, 1),
+            # Each point is moved at its own depth.
+            shifts = [offsets[..., :2] + driving[..., 2:] * view.jacobian[:, None, :2, 2] for view, offsets in views]
+            told = torch.cat([*shifts, torch.stack([changed, hidden], 2)], 2)
+            carried = (told.transpose(1, 2) @ masks[:, 1:]) / (1 - masks[:, :1]).clamp_min(1e-6)  # (B,6,4h*4w)
+            flows = [
+                (view.jacobian[:, :2, :2] @ points.T + part).unflatten(2, (rows, columns)).permute(0, 2, 3, 1)
+                for (view, _), part in zip(views, (carried[:, :2], carried[:, 2:4]), strict=True)
+            ]
+            moves, unseen = carried[:, 4:5].unflatten(2, (rows, columns)), carried[:, 5:].unflatten(2, (rows, columns))
+            flows[0] = flows[0] + (moves * 0.05 * torch.tanh(learned[:, count : count + 2])).permute(0, 2, 3, 1)
+            seen = []
+            for flow, shift, (view, offsets) in zip(flows, shifts, views, strict=True):
+                turn = view.jacobian
+                flow = blink(flow, flat, shift, driving=driving, jacobian=turn, scale=scale)
+                teeth = teeth_flow(flat, offsets, driving=driving, jacobian=turn)
+                seen.append(speak(flow, teeth, source=view.keypoints, driving=driving))
+            (image_flow, openings), (mirror_flow, _) = seen
+            face = _inside(driving, scale=scale, size=(rows, columns))
+            # What the mirror image shows of hair, ears and clothes is another's: they stay the photo's.
+            mirrored = (face * unseen * (1 + torch.tanh(learned[:, count + 2 : count + 3]))).clamp(0, 1)
+        return FaceFlow(
+            volume=volumes[0],
             image=image_flow,
+            mirror=mirror_flow,
+            mirror_volume=volumes[1],
+            mirrored=mirrored,
+            inside=face * moves,
             occlusion=self.occlusion(y).float().sigmoid(),
             skip_occlusion=fine[:, count + 3 :].sigmoid(),
             hint=z,
-            plate=flat + residual.permute(0, 2, 3, 1) + body,
-            background=background,
-            backdrop=sure * (1 - _below_chin(flat, driving, softness=0.03))[:, None],
-            around=_around(driving, scale=scale, size=(rows // 2, columns // 2)),
             openings=openings,
         )
 
@@ -174,28 +208,12 @@ class LiteDenseMotion(nn.Module):
         return self.up[2](torch.cat([y, x0], 1))
 
 
-def _body_flow(grid: Tensor, logits: Tensor, *, source: Tensor, driving: Tensor) -> Tensor:
-    """How far (B,H,W,2) places of a grid (H,W,2) follow the head's mean shift: a learned share, logits (B,H,W).
-
-    Keypoints (B,K,2). Before it has learnt, the share is a quarter below the head and nothing above the chin.
-    """
-    share = (4 * logits + 5 * _below_chin(grid, driving, softness=0.06) - 6).sigmoid()
-    return share[..., None] * (source - driving).mean(1)[:, None, None]
-
-
-def _below_chin(grid: Tensor, keypoints: Tensor, *, softness: float) -> Tensor:
-    """Whether places of a grid (H,W,2) lie below all keypoints (B,K,2 or 3): (B,H,W) in (0,1), a half at the lowest."""
-    chin = keypoints[..., 1].amax(1)[:, None, None]
-    return ((grid[..., 1] - chin) / softness).sigmoid()
-
-
 @torch.no_grad()
-def _around(driving: Tensor, *, scale: Tensor, size: tuple[int, int]) -> Tensor:
-    """`DenseFlow.around` (B,1,*size) of keypoints (B,K,3): a tenth of the face's unit outside its outline, and above the chin."""
+def _inside(driving: Tensor, *, scale: Tensor, size: tuple[int, int]) -> Tensor:
+    """Whether a place is in the face or near it (B,1,*size), of keypoints (B,K,3): 1 in its outline, 0 from `_MARGIN` outside."""
     grid = image_grid(*size, device=driving.device)
     face = polygon_distance(grid.flatten(0, 1).expand(len(driving), -1, -1), driving[:, list(OVAL), :2]).unflatten(1, size)
-    outside = ((-face / scale[..., None] - 0.1) / 0.02).sigmoid()
-    return (outside * (1 - _below_chin(grid, driving, softness=0.03)))[:, None]
+    return smooth_step(face / scale[..., None], -_MARGIN, 0.0)[:, None]
 
 
 def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:

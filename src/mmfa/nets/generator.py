@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..geometry import warp
-from .appearance import LayeredFeatures, SourceFeatures
+from .appearance import MirroredFeatures, SourceFeatures
 from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, smooth_step, stack_maps, upsample
-from .dense_motion import DenseFlow, LayeredFlow
+from .dense_motion import DenseFlow, FaceFlow
 from .sampling import Sampler, Sampling
 
-_TOUCH = 0.1  # how far colours around the face may leave the photo's, of their range
+_TINT = 0.3  # how far a tint may take colours from the photo's, of their range
 _DEPTHS = (0.015, 0.055)  # from lips that speak to the inside of a wide mouth
 _SHADE = (0.55, 0.75, 0.75)  # how much of red, green and blue the dark takes there; our choice, by eye
 
@@ -29,15 +29,30 @@ class LiteGeneratorParams:
     hint: int = 48
 
 
-class LiteGenerator(nn.Module):
-    """Warped volume (B,C,D,S/8,S/8) and warped shallow features to images at S/4, S/2, S; each in [0,1].
+@dataclass(frozen=True)
+class Drawing:
+    """What the generator draws over a warped photo x: ``lerp(x + tint, paint, share)``, at any resolution.
 
-    At every resolution the image is a learned blend of the warped photo, which carries skin and hair, and of generated
-    colour, which fills what the photo never showed (teeth, lids, disocclusions). Where the driving mouth or eye is open and
-    the photo's is not, the photo is kept less from the start, whatever the blend would like: stretched lips are no teeth, and a
-    colour that is never shown is never learned. Beside and above the head the photo's background is all there is: a generated
-    colour could only be a rim of hair that might have been there. Hair is the photo's too, and only touched up. Deep inside an
-    open mouth what is painted is in the dark: the mean of teeth, tongue and gap, which is what little training paints, is a grey.
+    images: with the photo warped at the crop's own resolution, coarsest first: (B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S), in
+    [0,1]. paint (B,3,S,S) in [0,1], share (B,1,S,S) in [0,1]: what the photo doesn't show (teeth, lids, a turned cheek), and where.
+    tint (B,3,S,S): what is added elsewhere, which leaves the photo's texture alone.
+    """
+
+    images: tuple[Tensor, ...]
+    paint: Tensor
+    share: Tensor
+    tint: Tensor
+
+
+class LiteGenerator(nn.Module):
+    """Warped volume (B,C,D,S/8,S/8) and warped shallow features to what is drawn over the photo: a `Drawing`.
+
+    At every resolution the image is a learned blend of the warped photo, which carries skin and hair and may be tinted, and of
+    generated colour, which fills what the photo never showed (teeth, lids, disocclusions). Nothing is drawn but inside the face,
+    and nothing where nothing changed. Where the driving mouth or eye is open and the photo's is not, the photo is kept less from
+    the start, whatever the blend would like: stretched lips are no teeth, and a colour that is never shown is never learned.
+    Deep inside an open mouth what is painted is in the dark: the mean of teeth, tongue and gap, which is what little training
+    paints, is a grey.
     """
 
     def __init__(self, params: LiteGeneratorParams) -> None:
@@ -52,8 +67,10 @@ class LiteGenerator(nn.Module):
         for stage, skip in zip(params.stages, reversed(params.skips), strict=True):
             ups.append(nn.Conv2d(channels, stage, 1))
             merges.append(ConvBlock(stage + skip, stage))
-            output = nn.Conv2d(stage, 4, 3, 1, 1)
+            output = nn.Conv2d(stage, 7, 3, 1, 1)  # paint, whether to keep the photo, tint
             nn.init.constant_(output.bias[3], 2.0)  # type: ignore[index]
+            nn.init.zeros_(output.weight[4:])
+            nn.init.zeros_(output.bias[4:])  # type: ignore[index]
             outputs.append(output)
             channels = stage + 4
         self.hint = nn.Conv2d(params.hint, params.stages[0], 1)
@@ -66,11 +83,11 @@ class LiteGenerator(nn.Module):
         self.sampling: Sampling = "grid_sample"
         self.fresh = nn.Parameter(torch.tensor([4.0, -1.0]))  # mouth, eyes: logits of the share that is not the photo's
 
-    def forward(self, features: LayeredFeatures, flow: LayeredFlow) -> tuple[Tensor, ...]:
-        """Returns images, coarsest first: ((B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S))."""
-        x = self.bottom(warp(features.volume, flow.volume).flatten(1, 2) * flow.occlusion)
-        # How far the plate covers the head is taught by `judge_layers` alone.
-        layers = torch.cat([flow.image.permute(0, 3, 1, 2), flow.plate.permute(0, 3, 1, 2), flow.background.detach()], 1)
+    def forward(self, features: MirroredFeatures, flow: FaceFlow) -> Drawing:
+        near = resize(flow.mirrored, (flow.volume.shape[2], flow.volume.shape[3]))[:, :, None]
+        volume = torch.lerp(warp(features.volume, flow.volume), warp(features.mirror.volume, flow.mirror_volume), near)
+        x = self.bottom(volume.flatten(1, 2) * flow.occlusion)
+        views = torch.cat([flow.image.permute(0, 3, 1, 2), flow.mirror.permute(0, 3, 1, 2), flow.mirrored], 1)
         images: list[Tensor] = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
             level = len(self.ups) - 1 - index
@@ -82,42 +99,30 @@ class LiteGenerator(nn.Module):
             x = x + self.openings[index](openings)
             fresh = (openings[:, :2] - openings[:, 2:]).clamp_min(0) * self.fresh.sigmoid()[:, None, None]
             occlusion = resize(flow.skip_occlusion[:, level, None], size)
-            skip, photo = self._layers(features, resize(layers, size), occlusion, level=level)
+            skip, photo = self._views(features, resize(views, size), occlusion, level=level)
             x = merge(stack_maps(x, skip.to(x.dtype)))
             y = output(x).float()
-            keep = y[:, 3:].sigmoid() * (1 - fresh.sum(1, keepdim=True)).clamp_min(0)
-            keep = torch.lerp(keep, torch.ones_like(keep), resize(flow.backdrop, size))
+            inside = resize(flow.inside, size)
+            share = inside * (1 - y[:, 3:4].sigmoid() * (1 - fresh.sum(1, keepdim=True)).clamp_min(0))
+            tint = inside * _TINT * torch.tanh(y[:, 4:])
             painted = _in_mouth(y[:, :3].sigmoid(), resize(flow.openings[:, :1], size))
-            images.append(torch.lerp(_touched_up(photo, painted, resize(flow.around, size)), photo, keep))
+            images.append(torch.lerp(photo + tint, painted, share).clamp(0, 1))
             if level:
-                x = stack_maps(x, images[-1], keep)
-        return tuple(images)
+                x = stack_maps(x, images[-1], 1 - share)
+        return Drawing(tuple(images), painted, share, tint)
 
-    def _layers(self, features: LayeredFeatures, layers: Tensor, occlusion: Tensor, *, level: int) -> tuple[Tensor, Tensor]:
-        """The skip features (B,c,h,w), times `occlusion` (B,1,h,w), and the picture (B,3,h,w) of a level, head on plate.
+    def _views(self, features: MirroredFeatures, views: Tensor, occlusion: Tensor, *, level: int) -> tuple[Tensor, Tensor]:
+        """The skip features (B,c,h,w), times `occlusion` (B,1,h,w), and the picture (B,3,h,w) of a level, of both views.
 
-        layers (B,5,h,w): the flow of the head, that of the plate, and how far the plate covers the head.
+        views (B,5,h,w): the flow into the photo, that into its mirror image, and the latter's share.
         """
-        grid, behind = (flow.permute(0, 2, 3, 1) for flow in (layers[:, :2], layers[:, 2:4]))
-        head, plate = (Sampler(way, self.sampling, shared=features.shared) for way in (grid, behind))
-        cover = layers[:, 4:]
-        near, far = (1 - cover) * occlusion, cover * occlusion
-        skip = plate.read(features.plate_skips[level], far) + head.read(features.skips[level], near)
-        photo, backdrop = features.pictures[level]
-        picture = plate.read(backdrop, cover) + head.read(photo, 1 - cover)
+        grid, back = (flow.permute(0, 2, 3, 1) for flow in (views[:, :2], views[:, 2:4]))
+        photo, mirror = (Sampler(way, self.sampling, shared=features.shared) for way in (grid, back))
+        share = views[:, 4:]
+        near, far = (1 - share) * occlusion, share * occlusion
+        skip = mirror.read(features.mirror.skips[level], far) + photo.read(features.skips[level], near)
+        picture = mirror.read(features.mirror.pictures[level], share) + photo.read(features.pictures[level], 1 - share)
         return skip, picture
-
-
-def judge_layers(features: LayeredFeatures, flow: LayeredFlow) -> Tensor:
-    """The photo itself on both layers, (B,3,S/2,S/2), by which the mask between them learns what is background.
-
-    The gradient goes to the mask alone. Not the plate: it is blurred where the head was, so that the head's layer would win
-    everywhere, and the plate would blur ever more. Nor the output, in which painted colours hide what the mask does.
-    """
-    with torch.no_grad():
-        photo = features.pictures[1][0]
-        head, plate = warp(photo, flow.image), warp(photo, flow.plate)
-    return torch.lerp(head, plate, flow.background)
 
 
 def _in_mouth(painted: Tensor, depth: Tensor) -> Tensor:
@@ -128,12 +133,6 @@ def _in_mouth(painted: Tensor, depth: Tensor) -> Tensor:
     warm = torch.minimum(painted, painted[:, :1])
     painted = torch.lerp(painted, warm, smooth_step(depth, 0.0, _DEPTHS[0]))
     return painted * (1 - smooth_step(depth, *_DEPTHS) * depth.new_tensor(_SHADE)[:, None, None])
-
-
-def _touched_up(photo: Tensor, painted: Tensor, around: Tensor) -> Tensor:
-    """Painted colours (B,3,h,w); where `around` (B,1,h,w) is 1, the photo's (B,3,h,w), changed by at most _TOUCH."""
-    limited = photo + _TOUCH * torch.tanh((painted - photo) / _TOUCH)
-    return torch.lerp(painted, limited, around)
 
 
 @dataclass(frozen=True)

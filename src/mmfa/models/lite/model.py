@@ -1,33 +1,44 @@
-"""The model that ships: landmarks feed its motion networks, its keypoints are anchored on them, and heads lie over a plate."""
+"""The model that ships: landmarks feed its motion networks, its keypoints are anchored on them, and it draws faces, no more."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ...motion import Composition, Motion
+from ...geometry import image_grid, warp
+from ...motion import Composition, Motion, jacobian
 from ...nets.affine import MeshAffineEstimator, MeshAffineParams
-from ...nets.anchors import COUNT, FINE, LIPS, anchor_log_widths, anchor_points
-from ...nets.appearance import LayeredFeatures, LiteAppearanceExtractor, LiteAppearanceParams, SourceFeatures
-from ...nets.blocks import evaluating
+from ...nets.anchors import COUNT, FINE, LIPS, OVAL, TWINS, anchor_log_widths, anchor_points
+from ...nets.appearance import LiteAppearanceExtractor, LiteAppearanceParams, MirroredFeatures, SourceFeatures
+from ...nets.blocks import smooth_step
 from ...nets.canonical import MeshCanonicalDetector, MeshCanonicalParams
-from ...nets.dense_motion import LiteDenseMotion, LiteDenseMotionParams
+from ...nets.dense_motion import FaceFlow, LiteDenseMotion, LiteDenseMotionParams, View
 from ...nets.expression import ExpressionDecoder, ExpressionDecoderParams, MeshExpressionEncoder, MeshExpressionEncoderParams
 from ...nets.generator import LiteGenerator, LiteGeneratorParams
-from ...nets.plate import background_plate
-from ...portrait import Ability, Card, FaceInput
-from ..mmfa import MMFA, full_precision
+from ...portrait import Ability, Card, FaceInput, Layer
+from ..mmfa import MMFA, Moved, Reading, Rendering, Source, full_precision
 
 KIND = "lite"
+_CENTRE = (0.0, -0.04, 0.34)  # of the face, and
+_REACH = 1.3  # half a side of the square that is drawn of it, in units of the canonical face
+_CHANGED = (0.004, 0.03)  # from what is noise to what is a motion, in the same units
+_HIDDEN, _SHOWN = (0.1, 0.35), (0.15, 0.45)  # how much more the driving face, and the mirror image, face the viewer
+_DEEP = 0.25  # the middle of the head, from which its skin faces away
 
 
 @dataclass(frozen=True)
 class LiteParams:
-    """Sizes of a landmark-fed model; see `lite` and `tiny`."""
+    """Sizes of a landmark-fed model; see `lite` and `tiny`.
+
+    size: side of the crop that signals are read in, view: of the square around the face that is drawn, both in pixels.
+    """
 
     size: int = 256
+    view: int = 192
     composition: Composition = "mmfa"
     appearance: LiteAppearanceParams = field(default_factory=LiteAppearanceParams)
     canonical: MeshCanonicalParams = field(default_factory=MeshCanonicalParams)
@@ -38,8 +49,37 @@ class LiteParams:
     generator: LiteGeneratorParams = field(default_factory=LiteGeneratorParams)
 
 
+@dataclass(frozen=True)
+class FaceSource(Source):
+    """A photo in its own `window` (B,3), whose grid keypoints and motion are in."""
+
+    window: Tensor
+
+    def _with(self, features: SourceFeatures, change: Callable[[Tensor], Tensor], motion: Motion) -> FaceSource:
+        return FaceSource(features, change(self.canonical), motion, change(self.keypoints), change(self.window))
+
+    @property
+    def mirror(self) -> tuple[Motion, Tensor]:
+        """Motion and keypoints of the photo's mirror image."""
+        flip = self.keypoints.new_tensor([-1.0, 1.0, 1.0])
+        turned = self.motion.rotation * flip[:, None] * flip
+        motion = replace(self.motion, rotation=turned, translation=self.motion.translation * flip)
+        return motion, self.keypoints[:, list(TWINS)] * flip
+
+
+@dataclass(frozen=True)
+class FaceMoved(Moved):
+    """Besides, the driving motion in the grid of the `window` (B,3) that it is drawn in."""
+
+    motion: Motion
+    window: Tensor
+
+
 class LiteMMFA(MMFA):
-    """MMFA from landmarks, in two layers: the head over the photo with the head filled in."""
+    """MMFA from landmarks. It draws the face in a window that follows the head, over the photo and its mirror image.
+
+    In its window a face has one place and one size, whatever the driving video shows: what is left are its turn and expression.
+    """
 
     params: LiteParams
     mean_mesh: Tensor
@@ -58,7 +98,7 @@ class LiteMMFA(MMFA):
     @property
     def card(self) -> Card:
         abilities: frozenset[Ability] = frozenset({"edit", "expressions", "amplitude", "keypoints", "anchored"})
-        return Card(kind=KIND, size=self.params.size, abilities=abilities, needs_pixels=False)
+        return Card(kind=KIND, size=self.params.size, abilities=abilities, needs_pixels=False, view=self.params.view)
 
     @torch.no_grad()
     def anchor(self, mean_mesh: Tensor) -> None:
@@ -84,15 +124,78 @@ class LiteMMFA(MMFA):
             expression = self.expression_encoder(offset)
         return Motion(rotation=face.rotation, scale=scale, translation=translation, expression=expression)
 
-    def features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> LayeredFeatures:
-        """The features of the photo and of its background plate; the dense motion at rest says where the head is."""
-        seen: SourceFeatures = self.appearance(image)
-        with torch.no_grad(), evaluating(self.dense_motion):
-            still = torch.eye(3, device=image.device).expand(len(image), 3, 3)
-            flow = self.dense_motion(seen.volume, source=keypoints, driving=keypoints, jacobian=still, scale=motion.scale)
-            plate = background_plate(image, flow.background)
-        behind: SourceFeatures = self.appearance(plate)
-        return LayeredFeatures(volume=seen.volume, skips=seen.skips, image=image, plate=plate, plate_skips=behind.skips)
+    def window(self, signal: Motion) -> Tensor:
+        middle = (signal.rotation @ signal.rotation.new_tensor(_CENTRE))[:, :2]
+        return torch.cat([signal.translation[:, :2] + signal.scale * middle, _REACH * signal.scale], 1)
+
+    def features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> MirroredFeatures:
+        """The features of a photo, cut at its window, and of its mirror image."""
+        both: SourceFeatures = self.appearance(torch.cat([image, image.flip(-1)]))
+        seen, mirror = both.mapped(lambda tensor: tensor[: len(image)]), both.mapped(lambda tensor: tensor[len(image) :])
+        return MirroredFeatures(volume=seen.volume, skips=seen.skips, image=seen.image, mirror=mirror)
+
+    def prepare(self, face: FaceInput, view: Tensor | None = None, *, reading: Reading | None = None) -> FaceSource:
+        reading = reading or self.read(face)
+        window = self.window(reading.motion)
+        side = self.params.view
+        if view is None or view.shape[-1] != side:
+            view = cut(face.image, window, side) if view is None else cut(view, view.new_tensor([[0.0, 0.0, 1.0]]), side)
+        motion = _framed(reading.motion, window)
+        keypoints, _ = self.keypoints(reading.canonical, motion)
+        return FaceSource(self.features(view, keypoints, motion), reading.canonical, motion, keypoints, window)
+
+    def move(self, source: Source, signal: Motion, *, gain: Tensor | None = None) -> FaceMoved:
+        assert isinstance(source, FaceSource)
+        window = self.window(signal)
+        motion = _framed(signal, window)
+        keypoints, deformation = self.keypoints(source.canonical, motion, gain=gain)
+        mirror_motion, mirror_keypoints = source.mirror
+        mode = self.params.composition
+        with full_precision(keypoints):
+            photo = View(keypoints=source.keypoints, jacobian=jacobian(source.motion, motion, mode=mode))
+            mirror = View(keypoints=mirror_keypoints, jacobian=jacobian(mirror_motion, motion, mode=mode))
+            changed, hidden = _novelty(source, keypoints, motion)
+        flow = self.dense_motion(
+            source.features.volume,
+            photo=photo,
+            mirror=mirror,
+            driving=keypoints,
+            scale=motion.scale,
+            changed=changed,
+            hidden=hidden,
+        )
+        return FaceMoved(keypoints, deformation, flow, motion, window)
+
+    def render(self, prepared: Source, signal: Motion, *, gain: Tensor | None = None) -> Rendering:
+        source = prepared if len(prepared.canonical) == len(signal) else prepared.expand(len(signal))
+        assert isinstance(source, FaceSource)
+        moved = self.move(source, signal, gain=gain)
+        flow: FaceFlow = moved.flow
+        drawn = self.generator(source.features, flow)
+        half, centre = moved.window[:, None, 2:], moved.window[:, None, :2]
+        with full_precision(signal.scale):
+            turn = jacobian(source.motion, moved.motion, mode=self.params.composition)[:, :2, :2]
+        layer = Layer(
+            window=moved.window,
+            source=source.window,
+            flow=flow.image,
+            jacobian=turn * (source.window[:, 2:] / moved.window[:, 2:])[..., None],
+            outline=moved.keypoints[:, list(OVAL), :2] * half + centre,
+            unit=signal.scale,
+            paint=drawn.paint,
+            share=drawn.share,
+            tint=drawn.tint,
+            mirror=flow.mirror,
+            mirrored=flow.mirrored,
+        )
+        return Rendering(
+            patch=drawn.images[-1],
+            layer=layer,
+            images=drawn.images,
+            keypoints=moved.keypoints,
+            deformation=moved.deformation,
+            flow=flow,
+        )
 
     def gain(self, *, lips: float, eyes: float) -> Tensor | None:
         """Factor of each keypoint (K,1); None if all are 1."""
@@ -105,3 +208,31 @@ class LiteMMFA(MMFA):
 
     def fingerprint(self) -> dict[str, Tensor]:
         return super().fingerprint() | {"mean_mesh": self.mean_mesh}
+
+
+def cut(image: Tensor, window: Tensor, size: int) -> Tensor:
+    """The squares (B,3,size,size) of pictures (B,3,S,S) at windows (B,3), smoothed first where they shrink; the border is repeated."""
+    shrunk = image.shape[-1] * float(window[:, 2].min()) / size
+    if shrunk >= 2:
+        image = F.avg_pool2d(image, int(shrunk))
+    places = window[:, None, None, :2] + window[:, 2, None, None, None] * image_grid(size, size, device=image.device)
+    return warp(image, places)
+
+
+def _framed(signal: Motion, window: Tensor) -> Motion:
+    """A motion in the grid of its window (B,3)."""
+    shift = signal.translation - F.pad(window[:, :2], (0, 1))
+    return replace(signal, scale=signal.scale / window[:, 2:], translation=shift / window[:, 2:])
+
+
+def _novelty(source: FaceSource, driving: Tensor, motion: Motion) -> tuple[Tensor, Tensor]:
+    """`LiteDenseMotion.forward`'s ``changed`` and ``hidden`` (B,K) of driving keypoints (B,K,3)."""
+    before = (source.keypoints - source.motion.translation[:, None]) / source.motion.scale[..., None]
+    after = (driving - motion.translation[:, None]) / motion.scale[..., None]
+    changed = smooth_step((after - before).norm(dim=2), *_CHANGED)
+    # A canonical keypoint's skin faces away from the middle of the head; of its height little is known, and little counts.
+    away = source.canonical * driving.new_tensor([1.0, 0.3, 1.0]) - driving.new_tensor([0.0, 0.0, _DEEP])
+    away = F.normalize(away, dim=2)
+    seen, wanted = (-(away @ turn[:, 2, :, None])[..., 0] for turn in (source.motion.rotation, motion.rotation))
+    hidden = smooth_step(wanted - seen, *_HIDDEN) * smooth_step(seen[:, list(TWINS)] - seen, *_SHOWN)
+    return changed, hidden
