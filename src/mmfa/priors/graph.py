@@ -90,8 +90,28 @@ def _prelu(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
     return F.prelu(x, buffers[node["slope"]])
 
 
+def _conv_transpose(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+    return F.conv_transpose2d(x, buffers[node["weight"]], buffers[node["bias"]], node["stride"])
+
+
 def _relu(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
     return F.relu(x)
+
+
+def _hard_swish(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+    return F.hardswish(x)
+
+
+def _sigmoid(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+    return x.sigmoid()
+
+
+def _mean(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+    return x.mean((2, 3), keepdim=True)
+
+
+def _resize(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+    return F.interpolate(x, node["size"], mode="bilinear", align_corners=False)
 
 
 def _max_pool(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
@@ -104,6 +124,10 @@ def _pad_channels(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
 
 def _add(node: Node, buffers: Buffers, x: Tensor, y: Tensor) -> Tensor:
     return x + y
+
+
+def _multiply(node: Node, buffers: Buffers, x: Tensor, y: Tensor) -> Tensor:
+    return x * y
 
 
 def _scale(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
@@ -169,11 +193,17 @@ def _channels_last(x: Tensor) -> Tensor:
 
 _OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
     "prelu": _prelu,
     "relu": _relu,
+    "hard_swish": _hard_swish,
+    "sigmoid": _sigmoid,
+    "mean": _mean,
+    "resize": _resize,
     "max_pool": _max_pool,
     "pad_channels": _pad_channels,
     "add": _add,
+    "multiply": _multiply,
     "scale": _scale,
     "concat": _concat,
     "reshape": _reshape,
