@@ -33,6 +33,7 @@ from .motion import DEFAULT_FPS, Motion
 from .portrait import FaceInput, Signal
 from .priors.detector import FaceDetector
 from .priors.landmarks import FaceLandmarker, FaceTracker
+from .priors.matte import PersonMatte
 from .provenance import SYNTHETIC
 from .relative import Modes, motion_distance, parse_modes, relative_motion
 from .smooth import DEFAULT_STRENGTH, MotionSmoother, smooth
@@ -46,14 +47,15 @@ LONGEST_SIDE = 1280
 
 @dataclass(frozen=True)
 class Priors:
-    """The frozen networks that find faces; they keep no state."""
+    """The frozen networks that find faces, and the person around one; they keep no state."""
 
     detector: FaceDetector
     landmarker: FaceLandmarker
+    matte: PersonMatte
 
     @staticmethod
     def shipped() -> Priors:
-        return Priors(FaceDetector(), FaceLandmarker())
+        return Priors(FaceDetector(), FaceLandmarker(), PersonMatte())
 
 
 @dataclass(frozen=True)
@@ -504,7 +506,7 @@ class Session:
     def _canvas(self, picture: Array, landmarks: PixelFace, box: CropBox, signal: Any) -> Canvas:
         if self.engine.window(signal) is None:
             return Pasted(picture, box)
-        matte = self.priors.matte(picture, landmarks.points.numpy()).alpha
+        matte = self.priors.matte.matte(picture, landmarks.points).alpha
         return PersonCanvas(picture, matte, box, size=self.engine.card.size)
 
     def _tracker(self, face: int = 0, *, crop: bool, name: str, measured: CropBox | None = None) -> SignalTracker[Any]:

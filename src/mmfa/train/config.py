@@ -49,7 +49,7 @@ _LARGEST = {
     "candidates": 1000,
     "pictures": 1_000_000,
 }
-_FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from", "transform_jitter")
+_FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from", "transform_jitter", "turns", "tone")
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,11 @@ class TrainConfig:
     split: str = "train"
     candidates: int = 1
     steady: float = 0.0
+    turns: float = 0.0
     flip: float = 0.0
     stills: float = 0.0
     colour_jitter: float = 0.2
+    tone: float = 0.0
     transform_angle: float = 20.0
     transform_scale: float = 0.2
     transform_shift: float = 0.15
@@ -101,7 +103,8 @@ class TrainConfig:
     anchor_again: bool = False
     # losses
     loss_pixel: float = 5.0
-    loss_layers: float = 10.0
+    loss_share: float = 0.0
+    loss_matte: float = 0.0
     loss_detail: float = 15.0
     loss_perceptual: float = 1.0
     loss_face: float = 0.0

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import MediaError
-from ..geometry import Bend, similarity, transform_points
+from ..geometry import Bend, geodesic_angle, similarity, transform_points
 from ..nets.anchors import EYES, LIPS, VERTICES
 from ..portrait import FaceInput
 from ..priors.landmarks import eye_opening, mouth_opening
@@ -24,6 +24,7 @@ from ..priors.pose import head_pose, normalise, template
 from .cache import MEAN_MESH, CachedClip
 from .stills import draw_move, move_head
 
+_TURN = 3
 HELD_FRAMES = 100_000
 """Landmarks of so many frames, 1.1 GB with the meshes, are held in memory; of larger data sets they are read pair by pair."""
 
@@ -92,9 +93,46 @@ class Augmentation:
     flip: float = 0.0
     stills: float = 0.0
     colour_jitter: float = 0.0
+    tone: float = 0.0
     transform_angle: float = 20.0
     transform_scale: float = 0.2
     transform_shift: float = 0.15
+
+
+@dataclass(frozen=True)
+class Tone:
+    """How a photo can differ from today's videos: ``low + (high - low) x^gamma`` per channel, after colours are taken away.
+
+    colour: 1 keeps it, 0 is black and white. gamma: above 1 darker. low, high: (3,), what black and white become.
+    """
+
+    colour: float
+    gamma: float
+    low: Tensor
+    high: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (n,3,S,S) in [0,1]."""
+        luma = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+        low, high = (end.to(images)[:, None, None] for end in (self.low, self.high))
+        return (low + (high - low) * torch.lerp(luma, images, self.colour).clamp_min(1e-4) ** self.gamma).clamp(0, 1)
+
+    @staticmethod
+    def draw(generator: torch.Generator) -> Tone:
+        """One of: black and white, an old print (toned and faded), dark, pale, or tinted."""
+        kind, more = int(torch.randint(5, (1,), generator=generator)), torch.rand(8, generator=generator)
+        grey = float(kind < 2) * (1 if kind == 0 else 0.7 + 0.3 * float(more[0]))
+        low, high = torch.zeros(3), torch.ones(3)
+        gamma = 0.8 + 0.5 * float(more[1])
+        if kind == 1:
+            low, high = 0.15 * more[2] + torch.tensor([0.08, 0.04, 0.0]) * more[3], 1 - torch.tensor([0.0, 0.08, 0.25]) * more[4]
+        elif kind == 2:
+            gamma, high = 1.4 + float(more[1]), high * (0.6 + 0.4 * more[2])
+        elif kind == 3:
+            low, high = low + 0.3 * more[2], high - 0.25 * more[3]
+        elif kind == 4:
+            high = 1 - 0.4 * more[2:5]
+        return Tone(1 - grey, gamma, low, high)
 
 
 @dataclass(frozen=True)
@@ -106,6 +144,7 @@ class Pair:
     turn: (6,) in [-1,1], for the pose in which the face is rendered a second time: pitch, yaw, roll, scale, shift x and y.
     bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15. tint: (4,) in [-1,1], gains and offset of the colours of
     transformed pictures.
+    tone: what both pictures look like, see `Tone`.
     move: (2,3), the in-plane similarity of a still's head between source and driving; None for frames of a clip.
     """
 
@@ -120,6 +159,7 @@ class Pair:
     turn: Tensor
     bend: Tensor
     tint: Tensor
+    tone: Tone | None = None
     move: Tensor | None = None
 
     def landmarks(self) -> Tensor:
@@ -133,7 +173,8 @@ class Pair:
         if self.move is not None:
             both[1] = move_head(both[1], self.clip.points([self.driving])[0].to(both), self.move.to(both))
         both = both.flip(-1) if self.flip else both
-        return (both * self.gain.to(both) + self.offset.to(both)).clamp(0, 1)
+        both = (both * self.gain.to(both) + self.offset.to(both)).clamp(0, 1)
+        return both if self.tone is None else self.tone(both)
 
 
 @dataclass(frozen=True)
@@ -215,13 +256,15 @@ class ClipDataset:
         *,
         candidates: int = 1,
         steady: float = 0.0,
+        turns: float = 0.0,
         augmentation: Augmentation | None = None,
     ) -> list[Pair]:
         """Random pairs. Of several candidates, that driving frame is taken in which most moved: the head, the lips or the eyes.
 
         When it is the lips, the frame with the wider mouth drives, when it is the eyes, that with the narrower ones: what the
         photo does not show must be learnt more often. With `steady` what the whole head moves counts so many times against a
-        frame drawn for lips or eyes: then they are most of what differs.
+        frame drawn for lips or eyes: then they are most of what differs. turns: chance that the candidate drives whose head is
+        turned farthest from the source's.
         """
         augmentation = augmentation or Augmentation()
         people = list(self.people.values())
@@ -242,6 +285,8 @@ class ClipDataset:
             source = index(clip.length)
             options = [index(clip.length) for _ in range(candidates)]
             part = index(3)  # the head, the lips, the eyes
+            if turns and float(torch.rand(1, generator=generator)) < turns:
+                part = _TURN
             source, driving = _chosen(clip, source, options, part, steady) if candidates > 1 else (source, options[0])
             angle = symmetric(1) * augmentation.transform_angle
             zoom = (symmetric(1) * augmentation.transform_scale).exp()
@@ -264,7 +309,11 @@ class ClipDataset:
         # Drawn last, so that the same pairs are drawn as ever.
         bends = torch.randn(count, Bend.NUMBERS, generator=generator)
         tints = symmetric(count, 4)
-        return [replace(pair, bend=bend, tint=tint) for pair, bend, tint in zip(pairs, bends, tints, strict=True)]
+        pairs = [replace(pair, bend=bend, tint=tint) for pair, bend, tint in zip(pairs, bends, tints, strict=True)]
+        if not augmentation.tone:
+            return pairs
+        toned = torch.rand(count, generator=generator) < augmentation.tone
+        return [replace(pair, tone=Tone.draw(generator)) if bool(chosen) else pair for pair, chosen in zip(pairs, toned, strict=True)]
 
     def _shape(self, clip: Clip) -> Tensor:
         """The mean mesh (478,3) of a clip's person; of a person without clips the still's own."""
@@ -321,11 +370,14 @@ def _open(cached: CachedClip, *, hold: bool, resident: torch.device | str | None
 
 
 def _chosen(clip: Clip, source: int, options: list[int], part: int, steady: float) -> tuple[int, int]:
-    """Source and driving frame of a pair, as `ClipDataset.draw` says; part: 0 the head, 1 the lips, 2 the eyes."""
+    """Source and driving frame of a pair, as `ClipDataset.draw` says; part: 0 the head, 1 the lips, 2 the eyes, _TURN."""
     try:
         points, mesh = clip.points([source, *options]), clip.meshes([source, *options])
     except MediaError:
         return source, options[0]  # whoever reads the pictures will name the damage and draw another pair
+    if part == _TURN:
+        rotation = head_pose(points).rotation
+        return source, options[int(geodesic_angle(rotation[:1].expand(len(options), 3, 3), rotation[1:]).argmax())]
     seen = (points, mesh[:, list(LIPS)], mesh[:, list(EYES)])[part]
     moved = [float((other - seen[0]).abs().mean()) for other in seen[1:]]
     if steady and part:
@@ -389,11 +441,12 @@ class StepBatches(Dataset[Batch]):
         candidates: int,
         augmentation: Augmentation,
         steady: float = 0.0,
+        turns: float = 0.0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.data, self.seed, self.steps, self.count = data, seed, steps, batch
-        self.candidates, self.steady, self.augmentation = candidates, steady, augmentation
+        self.candidates, self.steady, self.turns, self.augmentation = candidates, steady, turns, augmentation
         self.part = slice(rank * batch // world, (rank + 1) * batch // world)
         self.skipped: Counter[str] = Counter()
 
@@ -411,7 +464,7 @@ class StepBatches(Dataset[Batch]):
         raise MediaError("100 clips in a row could not be read; look at the messages above.")
 
     def _draw(self, count: int, generator: torch.Generator) -> list[Pair]:
-        drawn = {"candidates": self.candidates, "steady": self.steady, "augmentation": self.augmentation}
+        drawn = {"candidates": self.candidates, "steady": self.steady, "turns": self.turns, "augmentation": self.augmentation}
         return self.data.draw(count, generator, **drawn)  # type: ignore[arg-type]
 
     def _without_damage(self, pairs: list[Pair], generator: torch.Generator) -> list[Pair]:

@@ -29,13 +29,14 @@ def pixel_loss(images: Sequence[Tensor], target: Tensor) -> Tensor:
     return torch.stack([(image.float() - _reduce(target.float(), image.shape[-2:])).abs().mean() for image in images]).sum()
 
 
-def layer_loss(judged: Tensor, target: Tensor, background: Tensor, *, preference: float = 0.01) -> Tensor:
-    """How well a mask lays the photo over itself: L1 of `generator.judge_layers` (B,3,h,w) to the target (B,3,S,S), area-reduced.
+def share_loss(share: Tensor, openings: Tensor) -> Tensor:
+    """What it costs to paint over the photo: the mean share (B,1,S,S) outside open mouths and eyes.
 
-    background: the mask (B,1,h,w). `preference` is what a place costs that is head: where head and background explain a place
-    alike, as on a smooth wall, it is background, which the plate then need not make up.
+    Paint has no texture of the photo's resolution; where the photo, moved and tinted, does as well, it is to stay. openings
+    (B,4,h,w): `FaceFlow.openings`.
     """
-    return pixel_loss([judged], target) + preference * (1 - background.float()).mean()
+    shut = F.interpolate((openings[:, :2].amax(1, keepdim=True) < 0).to(share), size=share.shape[-2:], mode="nearest")
+    return (share.float() * shut).mean()
 
 
 def detail_loss(image: Tensor, target: Tensor, points: Tensor, *, variance: float = 0.005) -> Tensor:

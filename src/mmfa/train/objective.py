@@ -12,21 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import Bend, euler_to_matrix, invert_affine, resize_grid, transform_image, transform_points, warp
+from ..models.lite.model import cut
 from ..models.mmfa import MMFA, Reading
 from ..motion import Motion
 from ..nets.anchors import VERTICES
-from ..nets.appearance import LayeredFeatures
-from ..nets.blocks import resize
-from ..nets.dense_motion import LayeredFlow, PaperFlow
-from ..nets.generator import judge_layers
+from ..nets.blocks import resize, smooth_step
+from ..nets.dense_motion import FaceFlow, PaperFlow
 from ..portrait import FaceInput
 from ..priors.face_features import FaceFeatures
 from ..priors.landmarks import FaceLandmarker, Landmarks, roi_from_landmarks, to_pixels
+from ..priors.matte import INPUT_SIZE, PersonMatte
 from ..priors.perceptual import backbone
 from . import losses
 from .config import TrainConfig
 from .data import Batch, face_of
 from .layout import channels_last
+from .scene import Scene, in_window
 
 Readings = tuple[Reading, Reading, Reading | None, Reading | None]
 """Of source and driving faces, and of the driving faces transformed for L_ssl and for L_E, where these are asked for."""
@@ -49,9 +50,10 @@ class Priors:
     perceptual: Callable[[Tensor], Sequence[Tensor]] | None
     face: Callable[[Tensor], Sequence[Tensor]] | None
     identity: FaceFeatures | None
+    matte: PersonMatte | None
 
     @staticmethod
-    def of(config: TrainConfig, device: torch.device) -> Priors:
+    def of(config: TrainConfig, device: torch.device, *, windowed: bool) -> Priors:
         def frozen(net: nn.Module) -> nn.Module:
             net = net.eval().requires_grad_(False).to(device)
             if device.type == "cuda":
@@ -63,6 +65,7 @@ class Priors:
             perceptual=frozen(backbone(config.perceptual)) if config.loss_perceptual else None,
             face=frozen(backbone(config.face)) if config.loss_face else None,
             identity=frozen(FaceFeatures()) if config.loss_embedding else None,  # type: ignore[arg-type]
+            matte=frozen(PersonMatte()) if windowed else None,  # type: ignore[arg-type]
         )
 
 
@@ -72,7 +75,7 @@ class Objective(nn.Module):
     def __init__(self, model: MMFA, config: TrainConfig, *, device: torch.device) -> None:
         super().__init__()
         self.model, self.config = model, config
-        self.priors = Priors.of(config, device)
+        self.priors = Priors.of(config, device, windowed=bool(model.card.view))
         self.keypoint_weights = losses.anchor_weights(device)
 
     def forward(self, batch: Batch, discriminator: nn.Module | None = None, *, draw: bool = True) -> Outcome:
@@ -82,7 +85,7 @@ class Objective(nn.Module):
         """
         config, target, count = self.config, batch.driving.image, len(batch)
         readings = self._readings(batch)
-        source, motion = self.model.prepare(batch.source, readings[0]), readings[1].motion
+        source, motion = self.model.prepare(batch.source, reading=readings[0]), readings[1].motion
         if config.transformed_driver and readings[2] is not None:
             motion = replace(motion, expression=readings[2].motion.expression)
         if not draw:
@@ -98,37 +101,49 @@ class Objective(nn.Module):
             source, motion = source[again], Motion.concatenate([motion, posed])
         rendering = self.model.render(source, motion)
         images = tuple(image[:count] for image in rendering.images)
-        flow = rendering.flow if isinstance(rendering.flow, LayeredFlow) else None
-        output, shown = images[-1], without_inside(rendering.patch, None if flow is None else flow.openings)
+        output, landmarks, near = rendering.patch, batch.landmarks, wanted if turned else None
+        layer, flow = rendering.layer, rendering.flow
+        if layer is not None:  # what it draws lies over the person and the backdrop, in a window
+            scene = self._scene(batch, count=len(output))
+            drawn, cover = scene.composed(rendering, rendering.images)
+            output, images = drawn[-1], tuple(image[:count] for image in drawn)
+            target = cut(target, layer.window[:count], output.shape[-1])
+            landmarks = in_window(landmarks, layer.window[:count])
+            near = None if near is None else in_window(near, layer.window[count:])
+        shown = without_inside(output, flow.openings if isinstance(flow, FaceFlow) else None)
+        output = output[:count]
         placed = rendering.keypoints[:count], rendering.deformation[:count]
         values = self.motion_losses(batch, placed, readings=readings)
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
         if config.loss_pixel:
             values["pixel"] = losses.pixel_loss(images, target)
-        if config.loss_layers and flow is not None:
-            assert isinstance(source.features, LayeredFeatures)
-            judged = judge_layers(source.features, flow)
-            values["layers"] = losses.layer_loss(judged[:count], target, flow.background[:count])
+        if layer is not None:
+            if config.loss_share:
+                values["share"] = losses.share_loss(layer.share[:count], rendering.flow.openings[:count])
+            if config.loss_matte and self.priors.matte is not None:
+                with torch.no_grad():
+                    wanted_matte = cut(self._matte(batch.driving.image), layer.window[:count], output.shape[-1])
+                values["matte"] = losses.pixel_loss([cover[:count]], wanted_matte)
         if config.loss_warp and isinstance(rendering.flow, PaperFlow):
             values["warp"] = self._warped(batch, rendering.flow.photo[:count])
         if config.loss_detail:
-            values["detail"] = losses.detail_loss(output, target, batch.landmarks)
+            values["detail"] = losses.detail_loss(output, target, landmarks)
         if self.priors.perceptual is not None:
             values["perceptual"] = self._perceptual(images, target, fake, real)
         if self.priors.face is not None:
             values["face"] = losses.perceptual_loss(output, target, self.priors.face)
         if config.loss_landmark:
             with torch.no_grad(), _exact(target):
-                seen = self._detect(grey(target), batch.landmarks).points
-            values["landmark"] = self._landmark(self._find(shown[:count], near=batch.landmarks), seen)
+                seen = self._detect(grey(target), landmarks).points
+            values["landmark"] = self._landmark(self._find(shown[:count], near=landmarks), seen)
         if turned:
-            found = self._find(shown[count:], near=wanted)
+            found = self._find(shown[count:], near=near)
             if config.loss_repose:
-                values["repose"] = self._landmark(found, wanted)
+                values["repose"] = self._landmark(found, near)
             if config.loss_rotation:
                 values["rotation"] = losses.rotation_loss(found.points, posed.rotation, found.score)
         if self.priors.identity is not None:
-            values["embedding"] = self._embedding(output, batch, self.priors.identity)
+            values["embedding"] = self._embedding(output, target, landmarks, self.priors.identity)
         if discriminator is not None:
             judged = discriminator(fake)
             with torch.no_grad():
@@ -280,11 +295,24 @@ class Objective(nn.Module):
         posed = replace(motion, rotation=rotation, scale=motion.scale * zoom, translation=motion.translation + shift)
         return posed, placed + (driving.translation + shift)[:, None]
 
-    def _embedding(self, output: Tensor, batch: Batch, identity: FaceFeatures) -> Tensor:
+    def _scene(self, batch: Batch, *, count: int) -> Scene:
+        """The source photos apart, repeated to `count`."""
+        with torch.no_grad():
+            image = batch.source.image
+            again = torch.arange(count, device=image.device) % len(image)
+            scene = Scene.of(image, self._matte(image))
+            return Scene(scene.person[again], scene.plate[again])
+
+    def _matte(self, image: Tensor) -> Tensor:
+        assert self.priors.matte is not None
+        seen = self.priors.matte(resize(image, (INPUT_SIZE, INPUT_SIZE)))[:, None].float()
+        return resize(smooth_step(seen, 0.1, 0.9), (image.shape[-2], image.shape[-1]))
+
+    def _embedding(self, output: Tensor, target: Tensor, landmarks: Tensor, identity: FaceFeatures) -> Tensor:
         with _exact(output):
-            generated = identity.embed(output.float(), batch.landmarks)
+            generated = identity.embed(output.float(), landmarks)
             with torch.no_grad():
-                wanted = identity.embed(batch.driving.image, batch.landmarks)
+                wanted = identity.embed(target, landmarks)
             return losses.embedding_loss(generated, wanted)
 
 
@@ -299,7 +327,7 @@ def window(image: Tensor, corner: Tensor, fraction: float) -> Tensor:
 
 
 def without_inside(image: Tensor, openings: Tensor | None) -> Tensor:
-    """Images (B,3,S,S) that take no gradient inside the open mouth of `LayeredFlow.openings`, but for a rim of S/100.
+    """Images (B,3,S,S) that take no gradient inside the open mouth of `FaceFlow.openings`, but for a rim of S/100.
 
     What a mouth looks like inside is not for a landmark network to say: where its lips are, their rims tell.
     """

@@ -155,6 +155,7 @@ class Trainer:
             batch=config.batch,
             candidates=config.candidates,
             steady=config.steady,
+            turns=config.turns,
             augmentation=Augmentation(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Augmentation)}),
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
