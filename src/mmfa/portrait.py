@@ -142,6 +142,7 @@ class Layer:
     outline (B,n,2): of the face, in the driving position. unit (B,1): of the canonical face, in the crop's grid.
     paint (B,3,S,S), share (B,1,S,S), tint (B,3,S,S): the drawing.
     mirror (B,h,w,2): as `flow`, into the mirror image of `source`. mirrored (B,1,h,w) in [0,1]: how far that is x.
+    light (B,3,n,n): by what its colours are multiplied.
     """
 
     window: Tensor
@@ -155,6 +156,7 @@ class Layer:
     tint: Tensor
     mirror: Tensor
     mirrored: Tensor
+    light: Tensor
 
     def to(self, device: torch.device | str) -> Layer:
         """In single precision."""

@@ -112,7 +112,7 @@ class PersonCanvas:
             square = getattr(layer, name)
             changed[name] = torch.cat([square[:, :2] * self._scale + self._offset, square[:, 2:] * self._scale], 1)
         changed |= {"outline": layer.outline * self._scale + self._offset, "unit": layer.unit * self._scale}
-        names = ("flow", "jacobian", "paint", "share", "tint", "mirror", "mirrored")
+        names = ("flow", "jacobian", "paint", "share", "tint", "mirror", "mirrored", "light")
         return Layer(**changed, **{name: getattr(layer, name) for name in names})
 
     def _flow(self, layer: Layer, places: Tensor, *, head: bool = True) -> tuple[Tensor, Tensor]:
@@ -186,7 +186,7 @@ class PersonCanvas:
             there = _read(layer.mirror.permute(0, 3, 1, 2), local).permute(1, 2, 0)
             width = self.image.shape[1]
             centre = torch.stack([width - 1 - layer.source[0, 0], layer.source[0, 1]])
-            other = _bicubic(self._mirror, there * layer.source[0, 2] + centre)
+            other = _bicubic(self._mirror, there * layer.source[0, 2] + centre) * _read(layer.light, local)
             picture = torch.lerp(picture, other, _read(layer.mirrored, local) * cover)
         drawn = _read(torch.cat([layer.paint * layer.share, layer.share, layer.tint], 1), local, mode="bicubic") * cover
         share = drawn[3].clamp(0, 1)

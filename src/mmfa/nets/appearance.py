@@ -49,9 +49,13 @@ class SourceFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class MirroredFeatures(SourceFeatures):
-    """Besides, the same of the photo's mirror image: a second view of the face, which shows what a turned head hides."""
+    """Besides, the same of the photo's mirror image: a second view of the face, which shows what a turned head hides.
+
+    light (B,3,h,w): by what its colours are to be multiplied, in the photo's places: faces are lit from one side.
+    """
 
     mirror: SourceFeatures
+    light: Tensor
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,16 @@ class LiteDenseMotion(nn.Module):
             openings=openings,
         )
 
+    def rough(self, places: Tensor, *, view: View, driving: Tensor, scale: Tensor) -> Tensor:
+        """Where places (P,2) of the driving position come from in a view, (B,P,2), by the keypoints' prior alone."""
+        with torch.autocast(driving.device.type, enabled=False):
+            offsets = view.keypoints - driving @ view.jacobian.transpose(1, 2)
+            shifts = offsets[..., :2] + driving[..., 2:] * view.jacobian[:, None, :2, 2]
+            blank = driving.new_zeros(len(driving), driving.shape[1] + 1, len(places))
+            masks = add_prior(blank, places, driving[..., :2], width=self.log_width.exp() * scale, absent=INNER_EYES).softmax(1)
+            carried = masks[:, 1:].transpose(1, 2) @ shifts / (1 - masks[:, 0, :, None]).clamp_min(1e-6)
+            return places @ view.jacobian[:, :2, :2].transpose(1, 2) + carried
+
     def _hourglass(self, volume: Tensor, moved: Tensor, offsets: Tensor, *, source: Tensor, driving: Tensor) -> Tensor:
         """Features (B,a,h,w) of how each keypoint would move the middle slice of the volume, and of where keypoints were."""
         depth, height, width = volume.shape[2:]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..geometry import warp
+from ..geometry import resize_grid, warp
 from .appearance import MirroredFeatures, SourceFeatures
 from .blocks import ConvBlock, PreActivationBlock, ResBlock, UpBlock, resize, smooth_step, stack_maps, upsample
 from .dense_motion import DenseFlow, FaceFlow
@@ -35,13 +35,14 @@ class Drawing:
 
     images: with the photo warped at the crop's own resolution, coarsest first: (B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S), in
     [0,1]. paint (B,3,S,S) in [0,1], share (B,1,S,S) in [0,1]: what the photo doesn't show (teeth, lids, a turned cheek), and where.
-    tint (B,3,S,S): what is added elsewhere, which leaves the photo's texture alone.
+    tint (B,3,S,S): what is added elsewhere, which leaves the photo's texture alone. light (B,3,h,w): what multiplies the mirror image.
     """
 
     images: tuple[Tensor, ...]
     paint: Tensor
     share: Tensor
     tint: Tensor
+    light: Tensor
 
 
 class LiteGenerator(nn.Module):
@@ -87,6 +88,7 @@ class LiteGenerator(nn.Module):
         near = resize(flow.mirrored, (flow.volume.shape[2], flow.volume.shape[3]))[:, :, None]
         volume = torch.lerp(warp(features.volume, flow.volume), warp(features.mirror.volume, flow.mirror_volume), near)
         x = self.bottom(volume.flatten(1, 2) * flow.occlusion)
+        light = warp(features.light, resize_grid(flow.image, *features.light.shape[-2:]))
         views = torch.cat([flow.image.permute(0, 3, 1, 2), flow.mirror.permute(0, 3, 1, 2), flow.mirrored], 1)
         images: list[Tensor] = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
@@ -99,7 +101,7 @@ class LiteGenerator(nn.Module):
             x = x + self.openings[index](openings)
             fresh = (openings[:, :2] - openings[:, 2:]).clamp_min(0) * self.fresh.sigmoid()[:, None, None]
             occlusion = resize(flow.skip_occlusion[:, level, None], size)
-            skip, photo = self._views(features, resize(views, size), occlusion, level=level)
+            skip, photo = self._views(features, resize(views, size), occlusion, resize(light, size), level=level)
             x = merge(stack_maps(x, skip.to(x.dtype)))
             y = output(x).float()
             inside = resize(flow.inside, size)
@@ -109,19 +111,21 @@ class LiteGenerator(nn.Module):
             images.append(torch.lerp(photo + tint, painted, share).clamp(0, 1))
             if level:
                 x = stack_maps(x, images[-1], 1 - share)
-        return Drawing(tuple(images), painted, share, tint)
+        return Drawing(tuple(images), painted, share, tint, light)
 
-    def _views(self, features: MirroredFeatures, views: Tensor, occlusion: Tensor, *, level: int) -> tuple[Tensor, Tensor]:
+    def _views(
+        self, features: MirroredFeatures, views: Tensor, occlusion: Tensor, light: Tensor, *, level: int
+    ) -> tuple[Tensor, Tensor]:
         """The skip features (B,c,h,w), times `occlusion` (B,1,h,w), and the picture (B,3,h,w) of a level, of both views.
 
-        views (B,5,h,w): the flow into the photo, that into its mirror image, and the latter's share.
+        views (B,5,h,w): the flow into the photo, that into its mirror image, and the latter's share. light (B,3,h,w): its light.
         """
         grid, back = (flow.permute(0, 2, 3, 1) for flow in (views[:, :2], views[:, 2:4]))
         photo, mirror = (Sampler(way, self.sampling, shared=features.shared) for way in (grid, back))
         share = views[:, 4:]
         near, far = (1 - share) * occlusion, share * occlusion
         skip = mirror.read(features.mirror.skips[level], far) + photo.read(features.skips[level], near)
-        picture = mirror.read(features.mirror.pictures[level], share) + photo.read(features.pictures[level], 1 - share)
+        picture = light * mirror.read(features.mirror.pictures[level], share) + photo.read(features.pictures[level], 1 - share)
         return skip, picture
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...geometry import image_grid, warp
+from ...geometry import image_grid, polygon_distance, warp
 from ...motion import Composition, Motion, jacobian
 from ...nets.affine import MeshAffineEstimator, MeshAffineParams
 from ...nets.anchors import COUNT, FINE, LIPS, OVAL, TWINS, anchor_log_widths, anchor_points
@@ -27,6 +27,7 @@ _CENTRE = (0.0, -0.04, 0.34)  # of the face, and
 _REACH = 1.3  # half a side of the square that is drawn of it, in units of the canonical face
 _CHANGED = (0.004, 0.03)  # from what is noise to what is a motion, in the same units
 _HIDDEN, _SHOWN = (0.1, 0.35), (0.15, 0.45)  # how much more the driving face, and the mirror image, face the viewer
+_LIGHT, _BLUR, _LIT = 24, 4, (0.6, 1.6)  # cells of the map of light, cells that are averaged to a side, and what is believed
 _DEEP = 0.25  # the middle of the head, from which its skin faces away
 
 
@@ -58,13 +59,6 @@ class FaceSource(Source):
     def _with(self, features: SourceFeatures, change: Callable[[Tensor], Tensor], motion: Motion) -> FaceSource:
         return FaceSource(features, change(self.canonical), motion, change(self.keypoints), change(self.window))
 
-    @property
-    def mirror(self) -> tuple[Motion, Tensor]:
-        """Motion and keypoints of the photo's mirror image."""
-        flip = self.keypoints.new_tensor([-1.0, 1.0, 1.0])
-        turned = self.motion.rotation * flip[:, None] * flip
-        motion = replace(self.motion, rotation=turned, translation=self.motion.translation * flip)
-        return motion, self.keypoints[:, list(TWINS)] * flip
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,28 @@ class LiteMMFA(MMFA):
         """The features of a photo, cut at its window, and of its mirror image."""
         both: SourceFeatures = self.appearance(torch.cat([image, image.flip(-1)]))
         seen, mirror = both.mapped(lambda tensor: tensor[: len(image)]), both.mapped(lambda tensor: tensor[len(image) :])
-        return MirroredFeatures(volume=seen.volume, skips=seen.skips, image=seen.image, mirror=mirror)
+        light = self._light(image, keypoints, motion)
+        return MirroredFeatures(volume=seen.volume, skips=seen.skips, image=seen.image, mirror=mirror, light=light)
+
+    @torch.no_grad()
+    def _light(self, image: Tensor, keypoints: Tensor, motion: Motion) -> Tensor:
+        """By what the colours of the mirror image are to be multiplied to be lit as the photo's face is: (B,3,n,n)."""
+        assert isinstance(self.dense_motion, LiteDenseMotion)
+        mirror_motion, mirror_keypoints = _mirrored(motion, keypoints)
+        with full_precision(keypoints):
+            turn = jacobian(mirror_motion, motion, mode=self.params.composition)
+            grid = image_grid(_LIGHT, _LIGHT, device=image.device)
+            view = View(keypoints=mirror_keypoints, jacobian=turn)
+            places = self.dense_motion.rough(grid.flatten(0, 1), view=view, driving=keypoints, scale=motion.scale)
+            small = F.interpolate(image.float(), size=(_LIGHT, _LIGHT), mode="area")
+            other = warp(small.flip(-1), places.unflatten(1, (_LIGHT, _LIGHT)))
+            outline = keypoints[:, list(OVAL), :2]
+            face = polygon_distance(grid.flatten(0, 1).expand(len(image), -1, -1), outline).unflatten(1, (_LIGHT, _LIGHT))
+            face = (face > 0).to(small)[:, None]
+            sums = [F.avg_pool2d(F.pad(face * (part + 0.05), (_BLUR,) * 4), 2 * _BLUR + 1, 1) for part in (small, other)]
+            weight = F.avg_pool2d(F.pad(face, (_BLUR,) * 4), 2 * _BLUR + 1, 1)
+            ratio = (sums[0] / sums[1].clamp_min(1e-4)).clamp(*_LIT)
+            return torch.lerp(torch.ones_like(ratio), ratio, (8 * weight).clamp_max(1))
 
     def prepare(self, face: FaceInput, view: Tensor | None = None, *, reading: Reading | None = None) -> FaceSource:
         reading = reading or self.read(face)
@@ -149,7 +164,7 @@ class LiteMMFA(MMFA):
         window = self.window(signal)
         motion = _framed(signal, window)
         keypoints, deformation = self.keypoints(source.canonical, motion, gain=gain)
-        mirror_motion, mirror_keypoints = source.mirror
+        mirror_motion, mirror_keypoints = _mirrored(source.motion, source.keypoints)
         mode = self.params.composition
         with full_precision(keypoints):
             photo = View(keypoints=source.keypoints, jacobian=jacobian(source.motion, motion, mode=mode))
@@ -187,6 +202,7 @@ class LiteMMFA(MMFA):
             tint=drawn.tint,
             mirror=flow.mirror,
             mirrored=flow.mirrored,
+            light=drawn.light,
         )
         return Rendering(
             patch=drawn.images[-1],
@@ -217,6 +233,13 @@ def cut(image: Tensor, window: Tensor, size: int) -> Tensor:
         image = F.avg_pool2d(image, int(shrunk))
     places = window[:, None, None, :2] + window[:, 2, None, None, None] * image_grid(size, size, device=image.device)
     return warp(image, places)
+
+
+def _mirrored(motion: Motion, keypoints: Tensor) -> tuple[Motion, Tensor]:
+    """Motion and keypoints of a picture's mirror image."""
+    flip = keypoints.new_tensor([-1.0, 1.0, 1.0])
+    turned = replace(motion, rotation=motion.rotation * flip[:, None] * flip, translation=motion.translation * flip)
+    return turned, keypoints[:, list(TWINS)] * flip
 
 
 def _framed(signal: Motion, window: Tensor) -> Motion:
