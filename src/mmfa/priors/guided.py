@@ -70,7 +70,14 @@ def _guided(guide: Tensor, mask: Tensor, radius: int) -> tuple[Tensor, Tensor]:
 
 def box_mean(fields: Tensor, radius: int) -> Tensor:
     """Means (C, H, W) over squares of 2 `radius` + 1, cut at the edges."""
-    size = 2 * radius + 1
-    for kernel in ((size, 1), (1, size)):
-        fields = F.avg_pool2d(fields, kernel, 1, (kernel[0] // 2, kernel[1] // 2), count_include_pad=False)
+    for axis in (-2, -1):
+        size = fields.shape[axis]
+        total = fields.clone()
+        for step in range(1, min(radius, size - 1) + 1):  # for small radii faster than pooling
+            kept = size - step
+            total.narrow(axis, step, kept).add_(fields.narrow(axis, 0, kept))
+            total.narrow(axis, 0, kept).add_(fields.narrow(axis, step, kept))
+        at = torch.arange(size)
+        count = at.clamp(max=radius) + at.flip(0).clamp(max=radius) + 1
+        fields = total / (count[:, None] if axis == -2 else count)
     return fields

@@ -36,7 +36,7 @@ MOST_STRIPS = 5  # windows along an elongated photo, those nearest to the face
 FEATHER = 0.12  # of a window's side, over which it eases into what wider windows saw
 BRIGHTENED = 0.6  # exponent of the second look: dark hair before a dark wall
 WORK_SIDE = 640  # longer side of the grid that masks are worked on, in pixels
-WORK_FACE, MOST_WORK = 96, 1024  # small faces get a finer grid, up to this side
+WORK_FACE, MOST_WORK = 96, 768  # small faces get a finer grid, up to this side
 SURE = 0.5  # what the network must say on average inside the face oval
 RADIUS = 0.045  # of the guided filter, in face heights
 
@@ -221,6 +221,8 @@ def _fault(raw: Field, oval: Mask, sure: Mask) -> str:
     """Why the network's mask can't be used; empty if it can."""
     if not oval.any():
         return "the face lies outside the photo"
+    if sure.mean() > 0.9:
+        return ""  # the head fills the photo: nothing to ask the network
     if float(raw[oval].mean()) < SURE:
         return "no person was found where the face is"
     area, beside = int(oval.sum()), raw[~sure] > 0.5
