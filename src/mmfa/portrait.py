@@ -142,7 +142,7 @@ class Layer:
     outline (B,n,2): of the face, in the driving position. unit (B,1): of the canonical face, in the crop's grid.
     paint (B,3,S,S), share (B,1,S,S), tint (B,3,S,S): the drawing.
     mirror (B,h,w,2): as `flow`, into the mirror image of `source`. mirrored (B,1,h,w) in [0,1]: how far that is x.
-    light (B,3,n,n): by what its colours are multiplied.
+    light (B,3,n,n): by what its colours are multiplied. All three are None where nothing of it shows.
     """
 
     window: Tensor
@@ -154,20 +154,24 @@ class Layer:
     paint: Tensor
     share: Tensor
     tint: Tensor
-    mirror: Tensor
-    mirrored: Tensor
-    light: Tensor
+    mirror: Tensor | None = None
+    mirrored: Tensor | None = None
+    light: Tensor | None = None
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Layer:
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return Layer(**{name: None if value is None else change(value) for name, value in values.items()})
 
     def to(self, device: torch.device | str) -> Layer:
         """In single precision."""
-        return Layer(**{part.name: getattr(self, part.name).to(device).float() for part in fields(self)})
+        return self._map(lambda tensor: tensor.to(device).float())
 
     def __len__(self) -> int:
         return len(self.window)
 
     def __getitem__(self, index: int) -> Layer:
         """One frame, kept as a batch of one."""
-        return Layer(**{part.name: getattr(self, part.name)[index : index + 1] for part in fields(self)})
+        return self._map(lambda tensor: tensor[index : index + 1])
 
 
 @dataclass(frozen=True, kw_only=True)

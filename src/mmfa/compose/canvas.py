@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ _MOST = 160  # and along a photo, at most
 _BAND = 0.15  # how far inside its window the head's own flow takes over, in half windows
 _STILL = 1 / 64  # pixels that nobody sees move
 _SEEN = 1 / 255
+_BEYOND = 96  # pixels of the mirrored margin
 _ALIASED = 0.15  # halvings of the photo from which shrinking has to be smoothed
 
 
@@ -59,8 +61,9 @@ class PersonCanvas:
         alpha = torch.from_numpy(np.ascontiguousarray(matte, dtype=np.float32))[None, None]
         self.plate = backdrop(photo, alpha)
         person = torch.cat([photo - (1 - alpha) * self.plate, alpha], 1)
-        self._people = [person.contiguous(memory_format=torch.channels_last)]
-        self._mirror = photo.flip(-1).contiguous(memory_format=torch.channels_last)
+        self._margin = min(_BEYOND, *(side - 1 for side in image.shape[:2]))
+        self._people = [_padded(person, self._margin)]
+        self._mirror = _padded(photo.flip(-1), self._margin)
         covered = np.nonzero(matte > _SEEN)
         self._reach = tuple((int(axis.min()), int(axis.max()) + 1) for axis in covered) if len(covered[0]) else ((0, 0), (0, 0))
         # From the crop's grid to pixels, whose centres are at halves: x = scale g + offset, here less that half.
@@ -80,26 +83,27 @@ class PersonCanvas:
         rows, columns = self._region(layer)
         if rows[0] >= rows[1] or columns[0] >= columns[1]:
             return frame
-        places = _pixel_grid(rows, columns)
         coarse = _nodes(rows, columns, step=float(layer.window[0, 2]) * 2 / _CELLS)
         moved, share = self._flow(layer, coarse.flatten(0, 1)[None])
-        told = torch.cat([moved[0] - coarse.flatten(0, 1), share[0, :, None]], 1).T.unflatten(1, coarse.shape[:2])[None]
-        told = F.interpolate(told, size=places.shape[:2], mode="bilinear", align_corners=True)[0]
-        flow = places + told[:2].permute(1, 2, 0)
+        grid = self._people[0].shape[-2:]
+        flow = _grown(_on_grid(moved + self._margin, grid).view(1, *coarse.shape), rows, columns)
         inner = self._window(layer, rows, columns)
         if inner is not None:
             (top, bottom), (left, right), local, fine = inner
-            here = places[top:bottom, left:right]
-            body, _ = self._flow(layer, here.flatten(0, 1)[None], head=False)
-            fine = torch.lerp(body[0].view_as(here), fine, told[2, top:bottom, left:right, None])
-            part = flow[top:bottom, left:right]
-            flow[top:bottom, left:right] = torch.lerp(part, fine, fade(local, _BAND)[..., None])
+            here = _pixel_grid((rows[0] + top, rows[0] + bottom), (columns[0] + left, columns[0] + right))
+            body = here + body_shift(layer.window, layer.source, layer.unit)
+            spread = torch.tensor([columns[1] - columns[0], rows[1] - rows[0]], dtype=torch.float32) - 1
+            at = (here - torch.tensor([columns[0], rows[0]], dtype=torch.float32)) * (2 / spread.clamp_min(1)) - 1
+            near = _read(share.view(1, 1, *coarse.shape[:2]), at)[0, ..., None]
+            part, own = flow[top:bottom, left:right], _on_grid(torch.lerp(body, fine, near) + self._margin, grid)
+            part.lerp_(own, fade(local, _BAND)[..., None])
         person = self._sample_person(flow, layer)
-        picture = person[:3] + (1 - person[3]) * self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
+        plate = self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
+        picture = torch.addcmul(person[:3] + plate, person[3], plate, value=-1)
         if inner is not None:
             part = picture[:, top:bottom, left:right]
-            picture[:, top:bottom, left:right] = self._drawn(layer, part, local, cover=person[3, top:bottom, left:right])
-        new = (picture * 255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+            part.copy_(self._drawn(layer, part, local, cover=person[3, top:bottom, left:right]))
+        new = picture.mul_(255).add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
         frame[rows[0] : rows[1], columns[0] : columns[1]] = new.numpy()
         return frame
 
@@ -115,9 +119,7 @@ class PersonCanvas:
         names = ("flow", "jacobian", "paint", "share", "tint", "mirror", "mirrored", "light")
         return Layer(**changed, **{name: getattr(layer, name) for name in names})
 
-    def _flow(self, layer: Layer, places: Tensor, *, head: bool = True) -> tuple[Tensor, Tensor]:
-        if not head:
-            return places + body_shift(layer.window, layer.source, layer.unit)[:, None], places[..., 0]
+    def _flow(self, layer: Layer, places: Tensor) -> tuple[Tensor, Tensor]:
         return person_flow(
             places,
             flow=layer.flow,
@@ -170,23 +172,28 @@ class PersonCanvas:
         return (top - rows[0], bottom - rows[0]), (left - columns[0], right - columns[0]), local, fine
 
     def _sample_person(self, flow: Tensor, layer: Layer) -> Tensor:
-        """The person (4,h,w), colours times matte and matte, at places (h,w,2) in pixels; smoothed first where it shrinks."""
+        """The person (4,h,w), colours times matte and matte, at places (h,w,2) of its grid; smoothed first where it shrinks."""
         level = max(0.0, math.log2(float(layer.source[0, 2] / layer.window[0, 2])))
         if level < _ALIASED:
-            return _bicubic(self._people[0], flow)
-        below = math.floor(level)
-        while len(self._people) < below + 2:
-            self._people.append(mean_pool(self._people[0], len(self._people)))
-        fine, coarse = (_bicubic(self._people[index], (flow + 0.5) / 2**index - 0.5) for index in (below, below + 1))
+            return _read(self._people[0], flow, mode="bicubic")
+        below, people, grid = math.floor(level), self._people, self._people[0].shape[-2:]
+        while len(people) < below + 2:
+            people.append(mean_pool(people[0], len(people)))
+        pixels = (flow + 1) * (torch.tensor([grid[1], grid[0]], dtype=torch.float32) - 1) / 2 + 0.5
+        fine, coarse = (
+            _read(people[index], _on_grid(pixels / 2**index - 0.5, people[index].shape[-2:]), mode="bicubic")
+            for index in (below, below + 1)
+        )
         return torch.lerp(fine, coarse, level - below)
 
     def _drawn(self, layer: Layer, picture: Tensor, local: Tensor, *, cover: Tensor) -> Tensor:
         """A picture (3,h,w) with the layer's drawing, at places (h,w,2) of its window; cover (h,w): how far the person is there."""
-        if float(layer.mirrored.max()) > _SEEN:
+        if layer.mirror is not None and layer.mirrored is not None and layer.light is not None:
             there = _read(layer.mirror.permute(0, 3, 1, 2), local).permute(1, 2, 0)
             width = self.image.shape[1]
             centre = torch.stack([width - 1 - layer.source[0, 0], layer.source[0, 1]])
-            other = _bicubic(self._mirror, there * layer.source[0, 2] + centre) * _read(layer.light, local)
+            pixels = there * layer.source[0, 2] + (centre + self._margin)
+            other = _read(self._mirror, _on_grid(pixels, self._mirror.shape[-2:]), mode="bicubic") * _read(layer.light, local)
             picture = torch.lerp(picture, other, _read(layer.mirrored, local) * cover)
         drawn = _read(torch.cat([layer.paint * layer.share, layer.share, layer.tint], 1), local, mode="bicubic") * cover
         share = drawn[3].clamp(0, 1)
@@ -215,12 +222,22 @@ def _nodes(rows: tuple[int, int], columns: tuple[int, int], *, step: float) -> T
     return torch.stack([grid[1], grid[0]], 2)
 
 
+def _padded(maps: Tensor, margin: int) -> Tensor:
+    """Maps (1,C,H,W) with mirrored margins: beyond the edge of the photo hair goes on as hair."""
+    return F.pad(maps, (margin,) * 4, mode="reflect")
+
+
+def _grown(coarse: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """Values (1,n,m,c) at the nodes of a region, at its pixels: (h,w,c)."""
+    size = (rows[1] - rows[0], columns[1] - columns[0])
+    return F.interpolate(coarse.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)[0].permute(1, 2, 0)
+
+
+def _on_grid(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """Places (...,2) in pixels of maps of a size (height, width), in their grid."""
+    return pixels * (2 / (torch.tensor([size[1], size[0]], dtype=torch.float32) - 1).clamp_min(1)) - 1
+
+
 def _read(maps: Tensor, places: Tensor, *, mode: str = "bilinear") -> Tensor:
     """Maps (1,C,h,w) at places (H,W,2) of their grid: (C,H,W)."""
     return F.grid_sample(maps, places[None], mode=mode, padding_mode="border", align_corners=True)[0]
-
-
-def _bicubic(maps: Tensor, places: Tensor) -> Tensor:
-    """Maps (1,C,h,w) at places (H,W,2) in pixels: (C,H,W)."""
-    size = torch.tensor([maps.shape[-1], maps.shape[-2]], dtype=torch.float32)
-    return _read(maps, places * (2 / (size - 1).clamp_min(1)) - 1, mode="bicubic")

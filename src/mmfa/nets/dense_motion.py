@@ -37,7 +37,7 @@ class FaceFlow(DenseFlow):
     that of lids and eyeballs (`openings`).
     mirror, mirror_volume: as `image` and `volume`, into the mirror image of the photo.
     mirrored: (B,1,4h,4w) in [0,1], how far the mirror image takes the photo's place: where the driving face shows what the photo
-    hides and the mirror image shows. 0 where nothing turns.
+    hides and the mirror image shows. 0 where nothing turns. All three are None where nothing of it shows (`LiteDenseMotion.sparing`).
     inside: (B,1,4h,4w) in [0,1], the face and its near surroundings, times whether it changed there at all: where the generator
     may draw. 0 everywhere if the driving keypoints are the photo's.
     skip_occlusion: (B,n,2h,2w), one channel per skip.
@@ -47,9 +47,9 @@ class FaceFlow(DenseFlow):
     """
 
     image: Tensor
-    mirror: Tensor
-    mirror_volume: Tensor
-    mirrored: Tensor
+    mirror: Tensor | None
+    mirror_volume: Tensor | None
+    mirrored: Tensor | None
     inside: Tensor
     skip_occlusion: Tensor
     hint: Tensor
@@ -101,6 +101,8 @@ class LiteDenseMotion(nn.Module):
     def __init__(self, params: LiteDenseMotionParams) -> None:
         super().__init__()
         self.params = params
+        self.sparing = False
+        """Whether the mirror image is left out where nothing of it shows: a branch that depends on numbers, for inference."""
         count, (a, b, c) = params.keypoints + 1, params.widths
         self.compress = nn.Conv3d(params.volume_channels, params.compressed, 1)
         self.log_width = nn.Parameter(torch.full((params.keypoints,), -1.6))
@@ -135,7 +137,8 @@ class LiteDenseMotion(nn.Module):
         grid, flat = volume_grid(depth, height, width, device=volume.device), image_grid(rows, columns, device=volume.device)
         # Positions need more digits than bfloat16 has.
         with torch.autocast(volume.device.type, enabled=False):
-            views = [(view, view.keypoints - driving @ view.jacobian.transpose(1, 2)) for view in (photo, mirror)]
+            alone = self.sparing and not bool((hidden > 0).any())
+            views = [(view, view.keypoints - driving @ view.jacobian.transpose(1, 2)) for view in (photo, mirror)[: 1 if alone else 2]]
             places = grid.flatten(0, 2).T
             moved = [view.jacobian @ places for view, _ in views]  # (B,3,D*h*w) each
             reach = self.log_width.exp() * scale
@@ -159,13 +162,13 @@ class LiteDenseMotion(nn.Module):
             masks = add_prior(logits, points, driving[..., :2], width=reach, absent=INNER_EYES).softmax(1)
             # Each point is moved at its own depth.
             shifts = [offsets[..., :2] + driving[..., 2:] * view.jacobian[:, None, :2, 2] for view, offsets in views]
-            told = torch.cat([*shifts, torch.stack([changed, hidden], 2)], 2)
-            carried = (told.transpose(1, 2) @ masks[:, 1:]) / (1 - masks[:, :1]).clamp_min(1e-6)  # (B,6,4h*4w)
+            told = torch.cat([torch.stack([changed, hidden], 2), *shifts], 2)
+            carried = (told.transpose(1, 2) @ masks[:, 1:]) / (1 - masks[:, :1]).clamp_min(1e-6)  # (B,4 or 6,4h*4w)
             flows = [
                 (view.jacobian[:, :2, :2] @ points.T + part).unflatten(2, (rows, columns)).permute(0, 2, 3, 1)
-                for (view, _), part in zip(views, (carried[:, :2], carried[:, 2:4]), strict=True)
+                for (view, _), part in zip(views, carried[:, 2:].split(2, 1), strict=True)
             ]
-            moves, unseen = carried[:, 4:5].unflatten(2, (rows, columns)), carried[:, 5:].unflatten(2, (rows, columns))
+            moves, unseen = carried[:, :2].unflatten(2, (rows, columns)).split(1, 1)
             flows[0] = flows[0] + (moves * 0.05 * torch.tanh(learned[:, count : count + 2])).permute(0, 2, 3, 1)
             seen = []
             for flow, shift, (view, offsets) in zip(flows, shifts, views, strict=True):
@@ -173,16 +176,16 @@ class LiteDenseMotion(nn.Module):
                 flow = blink(flow, flat, shift, driving=driving, jacobian=turn, scale=scale)
                 teeth = teeth_flow(flat, offsets, driving=driving, jacobian=turn)
                 seen.append(speak(flow, teeth, source=view.keypoints, driving=driving))
-            (image_flow, openings), (mirror_flow, _) = seen
+            image_flow, openings = seen[0]
             face = _inside(driving, scale=scale, size=(rows, columns))
             # What the mirror image shows of hair, ears and clothes is another's: they stay the photo's.
             mirrored = (face * unseen * (1 + torch.tanh(learned[:, count + 2 : count + 3]))).clamp(0, 1)
         return FaceFlow(
             volume=volumes[0],
             image=image_flow,
-            mirror=mirror_flow,
-            mirror_volume=volumes[1],
-            mirrored=mirrored,
+            mirror=None if alone else seen[1][0],
+            mirror_volume=None if alone else volumes[1],
+            mirrored=None if alone else mirrored,
             inside=face * moves,
             occlusion=self.occlusion(y).float().sigmoid(),
             skip_occlusion=fine[:, count + 3 :].sigmoid(),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from .blocks import UpConvBlock
+from .dense_motion import LiteDenseMotion
 from .generator import LiteGenerator
 from .sampling import Sampling
 
@@ -31,10 +32,10 @@ def fold_batch_norms(model: M) -> M:
     return folded
 
 
-def for_inference(model: M, *, sampling: Sampling) -> M:
+def for_inference(model: M, *, sampling: Sampling, sparing: bool = True) -> M:
     """A copy of `model` (in eval mode) with folded batch norms, convolutions of doubled maps taken before the doubling, and
     maps that keep the channels of a pixel together, in which convolutions and `nets.sampling` are fastest on a CPU. A copy
-    of such a copy is one. sampling: how its generator reads the photo.
+    of such a copy is one. sampling: how its generator reads the photo. sparing: whether it skips what a frame doesn't need.
     """
     folded = fold_batch_norms(model)
     for module in list(folded.modules()):
@@ -42,6 +43,8 @@ def for_inference(model: M, *, sampling: Sampling) -> M:
             layers = (SquareConv(layer) if isinstance(layer, nn.Conv2d) else layer for layer in module.outputs)
             module.outputs = nn.ModuleList(layers)
             module.sampling = sampling
+        if isinstance(module, LiteDenseMotion):
+            module.sparing = sparing
         for name, child in module.named_children():
             if isinstance(child, UpConvBlock):
                 setattr(module, name, PhaseConvBlock(child))

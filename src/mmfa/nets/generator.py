@@ -42,7 +42,7 @@ class Drawing:
     paint: Tensor
     share: Tensor
     tint: Tensor
-    light: Tensor
+    light: Tensor | None
 
 
 class LiteGenerator(nn.Module):
@@ -85,11 +85,15 @@ class LiteGenerator(nn.Module):
         self.fresh = nn.Parameter(torch.tensor([4.0, -1.0]))  # mouth, eyes: logits of the share that is not the photo's
 
     def forward(self, features: MirroredFeatures, flow: FaceFlow) -> Drawing:
-        near = resize(flow.mirrored, (flow.volume.shape[2], flow.volume.shape[3]))[:, :, None]
-        volume = torch.lerp(warp(features.volume, flow.volume), warp(features.mirror.volume, flow.mirror_volume), near)
+        volume, light = warp(features.volume, flow.volume), None
+        views = [flow.image.permute(0, 3, 1, 2)]
+        if flow.mirror is not None and flow.mirror_volume is not None and flow.mirrored is not None:
+            near = resize(flow.mirrored, (volume.shape[-2], volume.shape[-1]))[:, :, None]
+            volume = torch.lerp(volume, warp(features.mirror.volume, flow.mirror_volume), near)
+            light = warp(features.light, resize_grid(flow.image, *features.light.shape[-2:]))
+            views += [flow.mirror.permute(0, 3, 1, 2), flow.mirrored]
+        places = torch.cat(views, 1)
         x = self.bottom(volume.flatten(1, 2) * flow.occlusion)
-        light = warp(features.light, resize_grid(flow.image, *features.light.shape[-2:]))
-        views = torch.cat([flow.image.permute(0, 3, 1, 2), flow.mirror.permute(0, 3, 1, 2), flow.mirrored], 1)
         images: list[Tensor] = []
         for index, (up, merge, output) in enumerate(zip(self.ups, self.merges, self.outputs, strict=True)):
             level = len(self.ups) - 1 - index
@@ -101,7 +105,7 @@ class LiteGenerator(nn.Module):
             x = x + self.openings[index](openings)
             fresh = (openings[:, :2] - openings[:, 2:]).clamp_min(0) * self.fresh.sigmoid()[:, None, None]
             occlusion = resize(flow.skip_occlusion[:, level, None], size)
-            skip, photo = self._views(features, resize(views, size), occlusion, resize(light, size), level=level)
+            skip, photo = self._views(features, resize(places, size), occlusion, light, level=level)
             x = merge(stack_maps(x, skip.to(x.dtype)))
             y = output(x).float()
             inside = resize(flow.inside, size)
@@ -114,17 +118,20 @@ class LiteGenerator(nn.Module):
         return Drawing(tuple(images), painted, share, tint, light)
 
     def _views(
-        self, features: MirroredFeatures, views: Tensor, occlusion: Tensor, light: Tensor, *, level: int
+        self, features: MirroredFeatures, places: Tensor, occlusion: Tensor, light: Tensor | None, *, level: int
     ) -> tuple[Tensor, Tensor]:
         """The skip features (B,c,h,w), times `occlusion` (B,1,h,w), and the picture (B,3,h,w) of a level, of both views.
 
-        views (B,5,h,w): the flow into the photo, that into its mirror image, and the latter's share. light (B,3,h,w): its light.
+        places (B,5,h,w): the flow into the photo, that into its mirror image, and the latter's share. light (B,3,n,n): its light.
+        Without a light (B,2,h,w): the photo alone.
         """
-        grid, back = (flow.permute(0, 2, 3, 1) for flow in (views[:, :2], views[:, 2:4]))
-        photo, mirror = (Sampler(way, self.sampling, shared=features.shared) for way in (grid, back))
-        share = views[:, 4:]
+        photo = Sampler(places[:, :2].permute(0, 2, 3, 1), self.sampling, shared=features.shared)
+        if light is None:
+            return photo.read(features.skips[level], occlusion), photo.read(features.pictures[level])
+        mirror, share = Sampler(places[:, 2:4].permute(0, 2, 3, 1), self.sampling, shared=features.shared), places[:, 4:]
         near, far = (1 - share) * occlusion, share * occlusion
         skip = mirror.read(features.mirror.skips[level], far) + photo.read(features.skips[level], near)
+        light = resize(light, (places.shape[-2], places.shape[-1]))
         picture = light * mirror.read(features.mirror.pictures[level], share) + photo.read(features.pictures[level], 1 - share)
         return skip, picture
 
