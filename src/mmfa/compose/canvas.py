@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from .plate import backdrop
 
 _CELLS = 24  # places along a window between which the person's flow is interpolated
 _MOST = 160  # and along a photo, at most
+_STRIP = 48  # rows that are composed together: what a processor has near
 _BAND = 0.15  # how far inside its window the head's own flow takes over, in half windows
 _STILL = 1 / 64  # pixels that nobody sees move
 _SEEN = 1 / 255
@@ -64,8 +66,8 @@ class PersonCanvas:
         self._margin = min(_BEYOND, *(side - 1 for side in image.shape[:2]))
         self._people = [_padded(person, self._margin)]
         self._mirror = _padded(photo.flip(-1), self._margin)
-        covered = np.nonzero(matte > _SEEN)
-        self._reach = tuple((int(axis.min()), int(axis.max()) + 1) for axis in covered) if len(covered[0]) else ((0, 0), (0, 0))
+        self._nears: dict[int, Tensor] = {}
+        self._covered = F.pad((alpha > _SEEN).float(), (self._margin,) * 4)
         # From the crop's grid to pixels, whose centres are at halves: x = scale g + offset, here less that half.
         self._scale = box.side * (size - 1) / size / 2
         self._offset = torch.tensor([box.cx, box.cy], dtype=torch.float32) - 0.5
@@ -80,48 +82,11 @@ class PersonCanvas:
         """(H,W,3) uint8 of a layer of one frame. Nothing but what changes is computed; the rest is the photo."""
         layer = self._pixels(layer)
         frame = self.image.copy()
-        rows, columns = self._region(layer)
-        if rows[0] >= rows[1] or columns[0] >= columns[1]:
-            return frame
-        coarse = _nodes(rows, columns, step=float(layer.window[0, 2]) * 2 / _CELLS)
-        moved, share = self._flow(layer, coarse.flatten(0, 1)[None])
-        grid = self._people[0].shape[-2:]
-        flow = _grown(_on_grid(moved + self._margin, grid).view(1, *coarse.shape), rows, columns)
-        inner = self._window(layer, rows, columns)
-        if inner is not None:
-            (top, bottom), (left, right), local, fine = inner
-            here = _pixel_grid((rows[0] + top, rows[0] + bottom), (columns[0] + left, columns[0] + right))
-            body = here + body_shift(layer.window, layer.source, layer.unit)
-            spread = torch.tensor([columns[1] - columns[0], rows[1] - rows[0]], dtype=torch.float32) - 1
-            at = (here - torch.tensor([columns[0], rows[0]], dtype=torch.float32)) * (2 / spread.clamp_min(1)) - 1
-            near = _read(share.view(1, 1, *coarse.shape[:2]), at)[0, ..., None]
-            part, own = flow[top:bottom, left:right], _on_grid(torch.lerp(body, fine, near) + self._margin, grid)
-            part.lerp_(own, fade(local, _BAND)[..., None])
-        person = self._sample_person(flow, layer)
-        plate = self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
-        picture = torch.addcmul(person[:3] + plate, person[3], plate, value=-1)
-        if inner is not None:
-            part = picture[:, top:bottom, left:right]
-            part.copy_(self._drawn(layer, part, local, cover=person[3, top:bottom, left:right]))
-        new = picture.mul_(255).add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
-        frame[rows[0] : rows[1], columns[0] : columns[1]] = new.numpy()
-        return frame
-
-    # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _pixels(self, layer: Layer) -> Layer:
-        """The layer with places in pixels (pixel i at i); flows stay in their windows' grids."""
-        changed = {}
-        for name in ("window", "source"):
-            square = getattr(layer, name)
-            changed[name] = torch.cat([square[:, :2] * self._scale + self._offset, square[:, 2:] * self._scale], 1)
-        changed |= {"outline": layer.outline * self._scale + self._offset, "unit": layer.unit * self._scale}
-        names = ("flow", "jacobian", "paint", "share", "tint", "mirror", "mirrored", "light")
-        return Layer(**changed, **{name: getattr(layer, name) for name in names})
-
-    def _flow(self, layer: Layer, places: Tensor) -> tuple[Tensor, Tensor]:
-        return person_flow(
-            places,
+        height, width = self.image.shape[:2]
+        step = self._step(layer)
+        nodes = _nodes(height, width, step)
+        moved, share = person_flow(
+            nodes.flatten(0, 1)[None],
             flow=layer.flow,
             window=layer.window,
             source=layer.source,
@@ -129,47 +94,94 @@ class PersonCanvas:
             outline=layer.outline,
             unit=layer.unit,
         )
+        changes = self._changes(layer, nodes, moved[0].view_as(nodes), step)
+        told = torch.cat([_on_grid(moved[0] + self._margin, self._people[0].shape[-2:]), share[0, :, None]], 1)
+        told = told.T.unflatten(1, nodes.shape[:2])  # (3,n,m): places in the padded person, and the head's share
+        strip = max(1, _STRIP // step)
+        for first in range(0, nodes.shape[0] - 1, strip):
+            last = min(first + strip, nodes.shape[0] - 1)
+            found = changes[first : last + 1].any(0).nonzero()
+            if not len(found):
+                continue
+            left, right = int(found[0]), int(found[-1])
+            rows, columns = (first * step, min(last * step, height)), (left * step, min(right * step, width))
+            part = told[:, first : last + 1, left : right + 1]
+            new = self._strip(layer, part, rows, columns, step=step)
+            frame[rows[0] : rows[1], columns[0] : columns[1]] = new.numpy()
+        return frame
 
-    def _region(self, layer: Layer) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and columns in which anything can change: where the person is or comes to be, if it moves at all there."""
-        height, width = self.image.shape[:2]
-        nodes = _nodes((0, height), (0, width), step=float(layer.window[0, 2]) * 2 / _CELLS)
-        moved, _ = self._flow(layer, nodes.flatten(0, 1)[None])
-        moved = moved[0].view_as(nodes)
-        far = (moved - nodes).abs().amax(2) > _STILL
-        # Where it comes from, is there anything of the person?
-        slack = 0.1 * float(layer.window[0, 2]) + 2
-        (y0, y1), (x0, x1) = self._reach
-        person = (moved[..., 0] > x0 - slack) & (moved[..., 0] < x1 + slack) & (moved[..., 1] > y0 - slack) & (moved[..., 1] < y1 + slack)
-        own = (nodes[..., 0] > x0 - slack) & (nodes[..., 0] < x1 + slack) & (nodes[..., 1] > y0 - slack) & (nodes[..., 1] < y1 + slack)
-        changes = far & (person | own)
-        if float(layer.share.max()) > _SEEN or float(layer.tint.abs().max()) > _SEEN:
-            half = float(layer.window[0, 2])
-            changes |= (nodes - layer.window[0, :2]).abs().amax(2) < half + float(nodes[min(1, len(nodes) - 1), 0, 1] + 1)
-        found = changes.nonzero()
-        if not len(found):
-            return (0, 0), (0, 0)
-        low, high = (found.amin(0) - 1).clamp_min(0), found.amax(0) + 1
-        ys, xs = nodes[:, 0, 1], nodes[0, :, 0]
+    # -- inside -------------------------------------------------------------------------------------------------------
 
-        def span(axis: Tensor, first: Tensor, last: Tensor, end: int) -> tuple[int, int]:
-            return math.floor(float(axis[int(first)])), min(end, math.ceil(float(axis[min(int(last), len(axis) - 1)])) + 1)
+    def _pixels(self, layer: Layer) -> Layer:
+        """The layer with places in pixels (pixel i at i); flows stay in their windows' grids."""
+        squares = {
+            name: torch.cat([square[:, :2] * self._scale + self._offset, square[:, 2:] * self._scale], 1)
+            for name, square in (("window", layer.window), ("source", layer.source))
+        }
+        return replace(layer, **squares, outline=layer.outline * self._scale + self._offset, unit=layer.unit * self._scale)
 
-        return span(ys, low[0], high[0], height), span(xs, low[1], high[1], width)
+    def _step(self, layer: Layer) -> int:
+        """Pixels between the places at which the person's flow is worked out."""
+        return max(2, round(float(layer.window[0, 2]) * 2 / _CELLS), math.ceil(max(self.image.shape[:2]) / _MOST))
 
-    def _window(
-        self, layer: Layer, rows: tuple[int, int], columns: tuple[int, int]
-    ) -> tuple[tuple[int, int], tuple[int, int], Tensor, Tensor] | None:
-        """Rows and columns of the window within a region, its places (h,w,2) in the window's grid, and where they come from."""
+    def _changes(self, layer: Layer, nodes: Tensor, moved: Tensor, step: int) -> Tensor:
+        """Whether anything may change around nodes (n,m,2) that come from `moved`: (n,m).
+
+        Where the person is, or comes to be, and moves; and in the window, if anything is drawn.
+        """
+        near = self._near(step)
+        there, here = (_read(near, _on_grid(places + self._margin, near.shape[-2:]))[0] > 0 for places in (moved, nodes))
+        changes = (there | here) & ((moved - nodes).abs().amax(2) > _STILL)
+        if float(layer.share.max()) > _SEEN or float(layer.tint.abs().max()) > _SEEN or layer.mirror is not None:
+            changes |= (nodes - layer.window[0, :2]).abs().amax(2) < float(layer.window[0, 2])
+        around = F.max_pool2d(changes.float()[None, None], 3, 1, 1)[0, 0]
+        return around > 0
+
+    def _near(self, step: int) -> Tensor:
+        """Whether the person is within a step of a place, (1,1,h,w), coarsely; 0 outside the photo."""
+        if step not in self._nears:
+            small = F.max_pool2d(self._covered, max(1, step // 2), ceil_mode=True)
+            self._nears[step] = F.max_pool2d(small, 5, 1, 2)
+        return self._nears[step]
+
+    def _strip(self, layer: Layer, told: Tensor, rows: tuple[int, int], columns: tuple[int, int], *, step: int) -> Tensor:
+        """Rows and columns of a frame, (h,w,3) uint8. told (3,n,m): at nodes, where the person comes from, and the head's share."""
+        shift = body_shift(layer.window, layer.source, layer.unit)
+        plate = self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
+        if float(told[2].max()) < _STILL and float(shift.abs().max()) < self._margin - 3:
+            person = self._shifted(shift[0], rows, columns)
+            return _bytes((person[:3] + plate).sub_(person[3] * plate))
+        size = [(count - 1) * step + 1 for count in told.shape[1:]]
+        grown = F.interpolate(told[None], size=size, mode="bilinear", align_corners=True)[0]
+        grown = grown[:, : rows[1] - rows[0], : columns[1] - columns[0]]
+        flow = grown[:2].permute(1, 2, 0)
         x, y, half = layer.window[0].tolist()
         top, bottom = max(rows[0], math.ceil(y - half)), min(rows[1], math.floor(y + half) + 1)
         left, right = max(columns[0], math.ceil(x - half)), min(columns[1], math.floor(x + half) + 1)
-        if top >= bottom or left >= right:
-            return None
-        local = (_pixel_grid((top, bottom), (left, right)) - layer.window[0, :2]) / half
-        flow = _read(layer.flow.permute(0, 3, 1, 2), local).permute(1, 2, 0)
-        fine = flow * layer.source[0, 2] + layer.source[0, :2]
-        return (top - rows[0], bottom - rows[0]), (left - columns[0], right - columns[0]), local, fine
+        inner = (slice(top - rows[0], bottom - rows[0]), slice(left - columns[0], right - columns[0]))
+        windowed = top < bottom and left < right
+        if windowed:
+            here = _pixel_grid((top, bottom), (left, right))
+            local = (here - layer.window[0, :2]) / half
+            head = _read(layer.flow.permute(0, 3, 1, 2), local).permute(1, 2, 0) * layer.source[0, 2] + layer.source[0, :2]
+            body = here + shift
+            own = torch.lerp(body, head, grown[2][inner][..., None])
+            own = _on_grid(own + self._margin, self._people[0].shape[-2:])
+            flow[inner] = torch.lerp(flow[inner], own, fade(local, _BAND)[..., None])
+        person = self._sample_person(flow, layer)
+        picture = (person[:3] + plate).sub_(person[3] * plate)
+        if windowed:
+            within = (slice(None), *inner)
+            picture[within] = self._drawn(layer, picture[within], local, cover=person[3][inner])
+        return _bytes(picture)
+
+    def _shifted(self, shift: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+        """The person (4,h,w) from `shift` (2,) pixels away everywhere: as `_sample_person`, but cheaper."""
+        whole = shift.floor()
+        x, y = (int(value) + self._margin for value in whole.tolist())
+        part = self._people[0][:, :, rows[0] + y - 1 : rows[1] + y + 2, columns[0] + x - 1 : columns[1] + x + 2]
+        across, down = (_taps(value) for value in (shift - whole).tolist())
+        return F.conv2d(part, (down[:, None] * across).expand(4, 1, 4, 4), groups=4)[0]
 
     def _sample_person(self, flow: Tensor, layer: Layer) -> Tensor:
         """The person (4,h,w), colours times matte and matte, at places (h,w,2) of its grid; smoothed first where it shrinks."""
@@ -212,12 +224,9 @@ def _pixel_grid(rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
     return torch.stack([grid[1], grid[0]], 2)
 
 
-def _nodes(rows: tuple[int, int], columns: tuple[int, int], *, step: float) -> Tensor:
-    """Places (n,m,2) over a region, corners on the centres of its corner pixels, about a step apart."""
-    axes = []
-    for start, end in (rows, columns):
-        count = min(_MOST, max(2, math.ceil((end - 1 - start) / step) + 1))
-        axes.append(torch.linspace(start, max(start, end - 1), count))
+def _nodes(height: int, width: int, step: int) -> Tensor:
+    """Places (n,m,2) a step apart over a photo, from the centre of its first pixel to beyond its last."""
+    axes = [torch.arange(math.ceil(side / step) + 1, dtype=torch.float32) * step for side in (height, width)]
     grid = torch.meshgrid(*axes, indexing="ij")
     return torch.stack([grid[1], grid[0]], 2)
 
@@ -227,10 +236,17 @@ def _padded(maps: Tensor, margin: int) -> Tensor:
     return F.pad(maps, (margin,) * 4, mode="reflect")
 
 
-def _grown(coarse: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
-    """Values (1,n,m,c) at the nodes of a region, at its pixels: (h,w,c)."""
-    size = (rows[1] - rows[0], columns[1] - columns[0])
-    return F.interpolate(coarse.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)[0].permute(1, 2, 0)
+def _bytes(picture: Tensor) -> Tensor:
+    """(h,w,3) uint8 of a picture (3,h,w), which is overwritten."""
+    return picture.mul_(255).add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+
+
+def _taps(fraction: float) -> Tensor:
+    """The four weights of torch's bicubic interpolation (a = -0.75) at a fraction of a pixel after the second."""
+    distance = torch.tensor([1 + fraction, fraction, 1 - fraction, 2 - fraction])
+    near = (1.25 * distance - 2.25) * distance * distance + 1
+    far = -0.75 * (((distance - 5) * distance + 8) * distance - 4)
+    return torch.where(distance <= 1, near, far)
 
 
 def _on_grid(pixels: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,7 +11,8 @@ from ..geometry import polygon_distance, warp
 _FACE = 1.95  # height of the canonical face, in its units
 _CHIN, _NECK = -0.05, 0.85  # from where below the chin the body takes over, to where it has, in face heights
 _NEAR, _FAR = 0.9, 1.7  # and from where around the face
-_BODY = 0.25  # share of the head's way that a body goes along
+_SLACK = 0.1  # how far a head goes before its body follows, in face heights
+_BODY = 0.35  # share of the rest of its way that the body goes along
 _SWAY = 0.15  # and how far it goes at most, in face heights
 
 
@@ -35,10 +36,15 @@ def head_share(places: Tensor, outline: Tensor, unit: Tensor) -> Tensor:
 
 
 def body_shift(window: Tensor, source: Tensor, unit: Tensor) -> Tensor:
-    """Where the body comes from (B,2), less where it is, for a head in a window (B,3) that was in the window `source` (B,3)."""
-    way = _BODY * (source[:, :2] - window[:, :2])
-    most = _SWAY * _FACE * unit
-    return most * torch.tanh(way / most)
+    """Where the body comes from (B,2), less where it is, for a head in a window (B,3) that was in the window `source` (B,3).
+
+    It stands still while the head only nods and sways, and is drawn along by a head that goes away.
+    """
+    way, height = source[:, :2] - window[:, :2], _FACE * unit
+    slack, length = _SLACK * height, way.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    more = (length - slack).clamp_min(0)
+    way = _BODY * way / length * more * more / (more + slack)  # eases in
+    return _SWAY * height * torch.tanh(way / (_SWAY * height))
 
 
 def head_places(places: Tensor, flow: Tensor, jacobian: Tensor) -> Tensor:
