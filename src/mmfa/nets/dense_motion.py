@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,10 @@ class PaperFlow(DenseFlow):
 
 @dataclass(frozen=True)
 class LiteDenseMotionParams:
+    """compressed: channels of the volume that the masks see. widths: of the hourglass; fine_width: at twice its size. skips: how
+    many maps of shallow features there are. heatmap_variance: of the bumps that show keypoints to it, in squared grid units.
+    """
+
     keypoints: int = COUNT
     volume_channels: int = 12
     compressed: int = 4
@@ -171,7 +176,8 @@ class LiteDenseMotion(nn.Module):
         x1 = self.down[1](x0)
         x2 = self.middle(self.down[2](x1))
         y = self.up[1](torch.cat([self.up[0](x2), x1], 1))
-        return self.up[2](torch.cat([y, x0], 1))
+        features: Tensor = self.up[2](torch.cat([y, x0], 1))
+        return features
 
 
 def _body_flow(grid: Tensor, logits: Tensor, *, source: Tensor, driving: Tensor) -> Tensor:
@@ -194,7 +200,7 @@ def _around(driving: Tensor, *, scale: Tensor, size: tuple[int, int]) -> Tensor:
     """`DenseFlow.around` (B,1,*size) of keypoints (B,K,3): a tenth of the face's unit outside its outline, and above the chin."""
     grid = image_grid(*size, device=driving.device)
     face = polygon_distance(grid.flatten(0, 1).expand(len(driving), -1, -1), driving[:, list(OVAL), :2]).unflatten(1, size)
-    outside = ((-face / scale[..., None] - 0.1) / 0.02).sigmoid()
+    outside: Tensor = ((-face / scale[..., None] - 0.1) / 0.02).sigmoid()
     return (outside * (1 - _below_chin(grid, driving, softness=0.03)))[:, None]
 
 
@@ -207,6 +213,10 @@ def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:
 
 @dataclass(frozen=True)
 class DenseMotionParams:
+    """compressed: channels of the volume that the masks see. widths: of the hourglass, down; narrowest: its last one up. kernel:
+    of the layers that give masks and occlusion. heatmap_variance: of the bumps that show keypoints, in squared grid units.
+    """
+
     keypoints: int = 20
     volume_channels: int = 32
     compressed: int = 4
@@ -230,7 +240,7 @@ class DenseMotion(nn.Module):
         inputs = count * (params.compressed + 1)
         self.compress = nn.Conv3d(params.volume_channels, params.compressed, 1)
         widths = (inputs, *params.widths)
-        self.down = nn.ModuleList([DownBlock(a, b, dims=3) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        self.down = nn.ModuleList([DownBlock(a, b, dims=3) for a, b in pairwise(widths)])
         ups, channels = [], widths[-1]
         for width, skip in zip((*widths[-2:0:-1], params.narrowest), widths[-2::-1], strict=True):
             ups.append(UpBlock(channels, width, dims=3))
