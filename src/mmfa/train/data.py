@@ -101,11 +101,11 @@ class Augmentation:
 class Pair:
     """Everything random about one training pair.
 
-    transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). gain (3,1,1) and offset (1,1,1) of the colours.
+    transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). factor (3,1,1) and offset (1,1,1) of the colours.
     corner: (2,) in [0,1], where the window lies in which the sharpness losses look.
     turn: (6,) in [-1,1], for the pose in which the face is rendered a second time: pitch, yaw, roll, scale, shift x and y.
-    bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15. tint: (4,) in [-1,1], gains and offset of the colours of
-    transformed pictures.
+    bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15. tint: (4,) in [-1,1], factors and offset of the
+    colours of transformed pictures.
     move: (2,3), the in-plane similarity of a still's head between source and driving; None for frames of a clip.
     """
 
@@ -114,7 +114,7 @@ class Pair:
     driving: int
     flip: bool
     transform: Tensor
-    gain: Tensor
+    factor: Tensor
     offset: Tensor
     corner: Tensor
     turn: Tensor
@@ -133,7 +133,7 @@ class Pair:
         if self.move is not None:
             both[1] = move_head(both[1], self.clip.points([self.driving])[0].to(both), self.move.to(both))
         both = both.flip(-1) if self.flip else both
-        return (both * self.gain.to(both) + self.offset.to(both)).clamp(0, 1)
+        return (both * self.factor.to(both) + self.offset.to(both)).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,7 @@ class Batch:
         return len(self.landmarks)
 
     def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def chunks(self, count: int) -> list[Batch]:
@@ -252,7 +253,7 @@ class ClipDataset:
                     driving,
                     flip=float(torch.rand(1, generator=generator)) < augmentation.flip,
                     transform=similarity(angle, zoom, symmetric(1, 2) * augmentation.transform_shift)[0],
-                    gain=1 + 0.5 * augmentation.colour_jitter * symmetric(3, 1, 1),
+                    factor=1 + 0.5 * augmentation.colour_jitter * symmetric(3, 1, 1),
                     offset=0.25 * augmentation.colour_jitter * symmetric(1, 1, 1),
                     corner=torch.rand(2, generator=generator),
                     turn=symmetric(6),
@@ -411,8 +412,7 @@ class StepBatches(Dataset[Batch]):
         raise MediaError("100 clips in a row could not be read; look at the messages above.")
 
     def _draw(self, count: int, generator: torch.Generator) -> list[Pair]:
-        drawn = {"candidates": self.candidates, "steady": self.steady, "augmentation": self.augmentation}
-        return self.data.draw(count, generator, **drawn)  # type: ignore[arg-type]
+        return self.data.draw(count, generator, candidates=self.candidates, steady=self.steady, augmentation=self.augmentation)
 
     def _without_damage(self, pairs: list[Pair], generator: torch.Generator) -> list[Pair]:
         good = []
