@@ -47,7 +47,7 @@ def opening_pairs(trainer: Trainer, people: int) -> Batch:
             source=int(gaps.argmin()),
             driving=int(gaps.argmax()),
             flip=False,
-            gain=torch.ones(3, 1, 1),
+            factor=torch.ones(3, 1, 1),
             offset=torch.zeros(1, 1, 1),
         )
     return trainer.data.batch(pairs)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 WIDTH, HEIGHT, GAP, COLUMNS = 250, 120, 34, 3
 SKIPPED = {"step", "seconds", "samples_per_second", "total"}
+FORMER = {"judge": "discriminator"}  # columns of logs of 0.6.0 and before
 
 
 def panels(lines: list[dict[str, float]], window: int) -> dict[str, list[tuple[float, float]]]:
     """Points (step, running mean) of each loss."""
+    lines = [{FORMER.get(name, name): value for name, value in line.items()} for line in lines]
     found: dict[str, list[tuple[float, float]]] = {}
     for name in dict.fromkeys(key for line in lines for key in line if key not in SKIPPED):
         seen = [(line["step"], line[name]) for line in lines if name in line]

@@ -24,7 +24,7 @@ def euler_to_matrix(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
     zero, one = torch.zeros_like(p), torch.ones_like(p)
 
     def stack(*rows: Tensor) -> Tensor:
-        return torch.stack(rows, -1).unflatten(-1, (3, 3))
+        return torch.stack(rows, -1).reshape(-1, 3, 3)
 
     rx = stack(one, zero, zero, zero, p.cos(), -p.sin(), zero, p.sin(), p.cos())
     ry = stack(y.cos(), zero, y.sin(), zero, one, zero, -y.sin(), zero, y.cos())
@@ -51,7 +51,8 @@ def project_to_rotation(matrix: Tensor) -> Tensor:
     u, _, vh = torch.linalg.svd(matrix)
     sign = torch.det(u @ vh).sign()
     diagonal = torch.diag_embed(torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1))
-    return u @ diagonal @ vh
+    nearest: Tensor = u @ diagonal @ vh
+    return nearest
 
 
 def image_grid(height: int, width: int, *, device: torch.device | None = None) -> Tensor:
@@ -109,7 +110,7 @@ def similarity(angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """
     turn = torch.deg2rad(angle)
     cos, sin = scale * turn.cos(), scale * turn.sin()
-    return torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], -1).unflatten(-1, (2, 3))
+    return torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], -1).reshape(-1, 2, 3)
 
 
 def invert_affine(transform: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ class Layer:
     light: Tensor | None = None
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Layer:
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        values: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         return Layer(**{name: None if value is None else change(value) for name, value in values.items()})
 
     def to(self, device: torch.device | str) -> Layer:

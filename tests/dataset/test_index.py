@@ -91,7 +91,7 @@ def test_names_are_unique_and_safe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [[], ["notes.txt"], ["ann/photo.jpg"]])
 def test_a_folder_without_clips_is_said(tmp_path: Path, files: list[str]) -> None:
-    with pytest.raises(MediaError, match="contains no clip; .*mmfa prepare"):
+    with pytest.raises(MediaError, match=r"contains no clip; .*mmfa prepare"):
         entries(folder_of(tmp_path, *files))
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_a_clip_shows_its_range_of_the_source_with_the_face_at_half_of_the_side(
     row = rows_of(made[0], "cut.mp4")[2]
     with VideoReader(made[0] / row.file) as clip:
         frames = [frame.image for frame in clip]
-        assert (clip.info.width, clip.info.height, clip.info.fps) == (SIZE, SIZE, 25)
+        assert (clip.info.width, clip.info.height, float(clip.info.fps)) == (SIZE, SIZE, 25)
     assert len(frames) == row.frames
     with VideoReader(sources / "cut.mp4") as video:
         around = [frame.image for frame in video][25:]
@@ -190,7 +191,7 @@ def test_what_is_missing_or_failed_for_no_fault_of_the_file_is_done_again(
     clip_writer(tmp_path / "other.mp4", carphone_frames[60:72], fps=25, sound=False)
     run, video = partial(prepare, tmp_path, tmp_path / "made", people="video", **options), Extractor._video
 
-    def full(self: Extractor, path: Path, *rest: object) -> Result:
+    def full(self: Extractor, path: Path, *rest: Any) -> Result:
         if path.name == "talk.mp4":
             raise MemoryError
         return video(self, path, *rest)
@@ -285,7 +286,7 @@ def test_no_face_and_none_usable_are_said(portrait: Path, tmp_path: Path) -> Non
         ("shards", 0, "shard"),
     ],
 )
-def test_options_out_of_range_are_refused_before_the_work(tmp_path: Path, option: str, value: float, sentence: str) -> None:
+def test_options_out_of_range_are_refused_before_the_work(tmp_path: Path, option: str, value: Any, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         prepare(tmp_path, tmp_path / "made", **{option: value})
     assert not (tmp_path / "made").exists()

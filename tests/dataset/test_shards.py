@@ -71,7 +71,9 @@ def test_shards_are_the_same_again_and_older_ones_go(made: Made, copy: Path) -> 
 
 
 def test_a_damaged_or_missing_shard_is_named(copy: Path) -> None:
-    shard = copy / read_index(copy)[0].shard
+    name = read_index(copy)[0].shard
+    assert name is not None
+    shard = copy / name
     shutil.rmtree(copy / "clips")
     shutil.rmtree(copy / "images")
     shard.write_bytes(shard.read_bytes()[:700])

@@ -1,6 +1,7 @@
 """Shots of one face: where they end, how they are framed, and what is measured of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,13 +32,13 @@ def on_canvas(face: Array, x: int, y: int, *, width: int, height: int) -> Array:
     return canvas
 
 
-def synthetic(boxes: Sequence[tuple[float, float, float, float]], **changes: object) -> Shot:
+def synthetic(boxes: Sequence[tuple[float, float, float, float]], **changes: Any) -> Shot:
     """A shot whose landmarks fill the given face boxes."""
     steps = np.linspace(0, 1, 478, dtype=np.float32)[:468]
     points = np.zeros((len(boxes), 478, 3), np.float32)
     for frame, (x0, y0, x1, y1) in zip(points, boxes, strict=True):
         frame[:468, 0], frame[:468, 1] = x0 + (x1 - x0) * steps / steps[-1], y0 + (y1 - y0) * steps / steps[-1]
-    values = {"first": 0, "score": np.ones(len(boxes), np.float32), "sharpness": 1.0, "ended": "end"}
+    values: dict[str, Any] = {"first": 0, "score": np.ones(len(boxes), np.float32), "sharpness": 1.0, "ended": "end"}
     return Shot(points=points, others=[np.zeros((0, 2), np.float32)] * len(boxes), **{**values, **changes})
 
 
@@ -46,7 +47,7 @@ def test_a_lost_face_ends_the_shot_and_the_next_sight_of_it_starts_one(networks,
     for frame in hidden:
         frame[30:110, 50:130] = 90
     shots = found(networks, carphone_frames[:8] + hidden + carphone_frames[14:30])
-    assert [(shot.first, len(shot.points), shot.ended) for shot in shots][0] == (0, 8, "lost")
+    assert (shots[0].first, len(shots[0].points), shots[0].ended) == (0, 8, "lost")
     assert shots[1].ended == "end" and 14 <= shots[1].first <= 20
     assert shots[1].first + len(shots[1].points) == 30
 

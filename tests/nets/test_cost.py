@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mmfa.cost import cost, format_table, total_per_driving_frame
-from mmfa.models.lite import LiteMMFA, lite, tiny
+from mmfa.models.lite import lite, tiny
+from mmfa.models.lite.model import LiteMMFA
 from mmfa.models.paper import paper
 from mmfa.priors.landmarks import FaceLandmarker
 from mmfa.registry import build

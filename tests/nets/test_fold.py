@@ -1,6 +1,7 @@
 """The form for inference: every piece of it computes what the trained layers compute."""
 
 from itertools import product
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -10,17 +11,21 @@ from mmfa.models.lite import tiny
 from mmfa.models.mmfa import MMFA
 from mmfa.nets.blocks import UpConvBlock
 from mmfa.nets.fold import PhaseConvBlock, PointwiseConv, SquareConv, fold_batch_norms, for_inference
+from mmfa.nets.generator import LiteGenerator
 from mmfa.registry import build
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def _layouts(x: torch.Tensor) -> list[torch.Tensor]:
     return [x, x.contiguous(memory_format=torch.channels_last)]
 
 
-def _settled(module: nn.Module) -> nn.Module:
+def _settled(module: Module) -> Module:
     """In eval mode, with batch statistics that do something."""
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
             layer.running_mean.normal_(0, 0.1)
             layer.running_var.uniform_(0.5, 1.5)
             nn.init.uniform_(layer.bias, -0.5, 0.5)
@@ -32,7 +37,9 @@ def test_a_doubled_map_is_convolved_before_the_doubling() -> None:
     torch.manual_seed(0)
     block = _settled(UpConvBlock(5, 7))
     for x in _layouts(torch.randn(2, 5, 6, 9)):
-        found = PhaseConvBlock(fold_batch_norms(nn.Sequential(block))[0])(x)
+        (folded,) = fold_batch_norms(nn.Sequential(block))
+        assert isinstance(folded, UpConvBlock)
+        found = PhaseConvBlock(folded)(x)
         assert found.shape == (2, 7, 12, 18)
         torch.testing.assert_close(found, block(x), atol=1e-5, rtol=0)
 
@@ -50,8 +57,9 @@ def test_convolutions_in_squares_and_as_products_are_convolutions() -> None:
 def test_a_model_for_inference_makes_the_same_pictures() -> None:
     torch.manual_seed(0)
     model = _settled(build(tiny()))
-    assert isinstance(model, MMFA)
+    assert isinstance(model, MMFA) and isinstance(model.generator, LiteGenerator)
     for output in model.generator.outputs:
+        assert isinstance(output, nn.Conv2d) and output.bias is not None
         output.bias[3] = 0.0  # half of the picture is generated, so that every layer shows
     face = blank_face(64, mesh_points=478)
     face.image.uniform_()

@@ -15,6 +15,7 @@ def _images(openings, *, backdrop=0.0, around=0.0, colour=-20.0):
     params = tiny().generator
     network = LiteGenerator(params).eval()
     for output in network.outputs:
+        assert isinstance(output, torch.nn.Conv2d) and output.bias is not None
         torch.nn.init.zeros_(output.weight)
         torch.nn.init.constant_(output.bias, colour)
         torch.nn.init.constant_(output.bias[3:], 20.0)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mmfa.geometry import euler_to_matrix
-from mmfa.models.lite import LiteMMFA, lite, tiny
+from mmfa.models.lite import lite, tiny
+from mmfa.models.lite.model import LiteMMFA
 from mmfa.nets.looks import LOOKS, LookEncoder, upright
 from mmfa.portrait import FaceInput
 from mmfa.priors import graph
@@ -29,7 +30,9 @@ def _face(*, pixels=True, roll=0.0):
 def _model():
     torch.manual_seed(1)
     model = LiteMMFA(replace(tiny(), canonical=replace(tiny().canonical, directions=3))).eval()
-    torch.nn.init.normal_(model.canonical_detector.write.weight, std=0.1)
+    write = model.canonical_detector.write
+    assert isinstance(write, torch.nn.Linear)
+    torch.nn.init.normal_(write.weight, std=0.1)
     return model
 
 
@@ -37,7 +40,12 @@ def test_the_layers_are_the_landmark_networks(monkeypatch):
     encoder, network = LookEncoder().eval(), FaceLandmarker().network
     copy_layers(encoder)
     maps, prelu = [], graph._OPERATIONS["prelu"]
-    monkeypatch.setitem(graph._OPERATIONS, "prelu", lambda *arguments: maps.append(prelu(*arguments)) or maps[-1])
+
+    def kept(*arguments):
+        maps.append(prelu(*arguments))
+        return maps[-1]
+
+    monkeypatch.setitem(graph._OPERATIONS, "prelu", kept)
     image = torch.rand(2, 3, 192, 192)
     still = {"rotation": torch.eye(3).expand(2, 3, 3), "translation": torch.zeros(2, 3)}
     with torch.no_grad():

@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from mmfa.geometry import euler_to_matrix
-from mmfa.models.lite import LiteMMFA, tiny
-from mmfa.models.paper import PaperParams, small, tiny_paper
+from mmfa.models.lite import tiny
+from mmfa.models.lite.model import LiteMMFA
+from mmfa.models.mmfa import MMFA
+from mmfa.models.paper import small, tiny_paper
+from mmfa.models.paper.model import PaperParams
 from mmfa.nets.anchors import COUNT, VERTICES, anchor_points
 from mmfa.nets.canonical import CanonicalKeypointDetector, soft_argmax
 from mmfa.nets.discriminator import Discriminator, DiscriminatorParams, LiteDiscriminator, LiteDiscriminatorParams
@@ -39,6 +42,7 @@ def _model(params):
     model = build(params)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
         elif isinstance(module, nn.Linear):
@@ -119,7 +123,9 @@ def test_folding_batch_norms_changes_nothing(params):
 @KINDS
 def test_untrained_pose_is_the_priors(params):
     with torch.no_grad():
-        motion = build(params).eval().motion(_faces(2))
+        model = build(params).eval()
+        assert isinstance(model, MMFA)
+        motion = model.motion(_faces(2))
     torch.testing.assert_close(motion.rotation, _faces(2).rotation)
     torch.testing.assert_close(motion.scale, torch.ones(2, 1) if isinstance(params, PaperParams) else _faces(2).scale)
     assert float(motion.translation.abs().max()) <= (1e-8 if params == small() else 0), "a heat map's centre is a sum"
@@ -138,7 +144,9 @@ def test_untrained_anchored_model_starts_on_its_anchors():
 def test_detected_keypoints_stay_in_the_cube():
     torch.manual_seed(0)
     detector = CanonicalKeypointDetector(tiny_paper().canonical)
-    nn.init.normal_(detector.decoder[-1].weight, std=10.0)
+    last = detector.decoder[-1]
+    assert isinstance(last, nn.Conv3d)
+    nn.init.normal_(last.weight, std=10.0)
     keypoints = detector(torch.rand(2, 3, 64, 64))
     assert keypoints.shape == (2, 5, 3)
     assert float(keypoints.detach().abs().max()) <= 1 + 1e-6
@@ -160,15 +168,15 @@ def test_discriminator_gives_features_and_logits():
 
 def test_lite_discriminator_sees_sharpness_that_the_mean_colour_does_not_show():
     torch.manual_seed(0)
-    judge = LiteDiscriminator(LiteDiscriminatorParams())
+    discriminator = LiteDiscriminator(LiteDiscriminatorParams())
     sharp = torch.rand(2, 3, 64, 64)
     blurred = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1, count_include_pad=False)
-    optimizer = torch.optim.Adam(judge.parameters(), 5e-4)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 5e-4)
     for _ in range(60):
-        loss = relative_discriminator_loss(judge(sharp), judge(blurred))
+        loss = relative_discriminator_loss(discriminator(sharp), discriminator(blurred))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.5, "1 when it sees no difference"
-    judgement = judge(sharp)
+    judgement = discriminator(sharp)
     assert [feature.shape[1] for feature in judgement.features] == [32, 64, 128, 128] and judgement.logits.shape == (2, 1, 4, 4)

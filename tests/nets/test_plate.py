@@ -9,6 +9,7 @@ from mmfa.cost import blank_face
 from mmfa.geometry import image_grid, resize_grid
 from mmfa.models.lite import tiny
 from mmfa.models.mmfa import MMFA
+from mmfa.nets.appearance import LayeredFeatures
 from mmfa.nets.generator import judge_layers
 from mmfa.nets.plate import background_plate
 from mmfa.registry import build
@@ -45,7 +46,7 @@ def test_every_source_has_a_plate_and_its_features_once() -> None:
     calls: list[int] = []
     model.appearance.register_forward_hook(lambda *_: calls.append(1))
     source = model.prepare(blank_face(64, mesh_points=478))
-    assert source.features.plate is not None and source.features.plate.shape == (1, 3, 64, 64)
+    assert isinstance(source.features, LayeredFeatures) and source.features.plate.shape == (1, 3, 64, 64)
     assert [a.shape for a in source.features.plate_skips] == [a.shape for a in source.features.skips] and len(calls) == 2
     model.render(source, source.motion)
     assert len(calls) == 2, "rendering computes nothing of the source again"
@@ -55,6 +56,7 @@ def test_every_source_has_a_plate_and_its_features_once() -> None:
 def test_the_mask_learns_from_the_photo_alone_what_stands_still_behind_a_head_that_moves() -> None:
     torch.manual_seed(0)
     model = build(tiny()).eval()
+    assert isinstance(model, MMFA)
     with torch.no_grad():
         source = model.prepare(blank_face(64, mesh_points=478))
         flow = model.dense_motion(
@@ -69,9 +71,10 @@ def test_the_mask_learns_from_the_photo_alone_what_stands_still_behind_a_head_th
     still = image_grid(32, 32)[None]
     flow = replace(flow, background=cover, image=still + 0.2, plate=still)
     photo = F.interpolate(torch.rand(1, 3, 16, 16), size=(64, 64), mode="bilinear")
+    assert isinstance(source.features, LayeredFeatures)
     features = replace(source.features, image=photo, plate=torch.zeros(1, 3, 64, 64))
     reached = torch.autograd.grad(model.generator(features, flow)[-1].sum(), cover, allow_unused=True)
-    assert reached == (None,), "what is painted hides what the mask does"
+    assert [gradient is None for gradient in reached] == [True], "what is painted hides what the mask does"
     target = photo.clone()
     moved = F.grid_sample(photo, resize_grid(still + 0.2, 64, 64), padding_mode="border", align_corners=True)
     target[..., :32] = moved[..., :32]  # in the left half everything moved with the head

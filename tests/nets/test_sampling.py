@@ -6,6 +6,8 @@ import torch
 from mmfa.cost import blank_face
 from mmfa.geometry import image_grid, warp
 from mmfa.models.lite import tiny
+from mmfa.models.mmfa import MMFA
+from mmfa.nets.generator import LiteGenerator
 from mmfa.nets.sampling import Sampler
 from mmfa.registry import build
 
@@ -23,8 +25,8 @@ def test_reads_what_warp_reads(shape: tuple[int, int]) -> None:
     with torch.no_grad():
         sampler = Sampler(grid, "table")
         torch.testing.assert_close(sampler.read(features), warp(features, grid), atol=1e-6, rtol=0)
-        gain = torch.rand(2, 1, 8, 8)
-        torch.testing.assert_close(sampler.read(features, gain), gain * warp(features, grid), atol=1e-6, rtol=0)
+        factor = torch.rand(2, 1, 8, 8)
+        torch.testing.assert_close(sampler.read(features, factor), factor * warp(features, grid), atol=1e-6, rtol=0)
         other = torch.rand(2, 3, *(2 * side for side in shape))
         torch.testing.assert_close(sampler.read(other), warp(other, grid), atol=1e-6, rtol=0)
 
@@ -36,16 +38,17 @@ def test_one_photo_under_many_grids_is_read_like_many_photos() -> None:
         torch.testing.assert_close(read, warp(photo.repeat(2, 1, 1, 1), grid), atol=1e-6, rtol=0)
 
 
-def test_gradients_reach_the_maps_the_places_and_the_gain() -> None:
+def test_gradients_reach_the_maps_the_places_and_the_factor() -> None:
     tensors = torch.rand(1, 3, 7, 9), 0.5 * image_grid(8, 8)[None], torch.rand(1, 1, 8, 8)
-    features, grid, gain = (tensor.requires_grad_() for tensor in tensors)
-    Sampler(grid, "grid_sample").read(features, gain).square().sum().backward()
-    assert all(tensor.grad is not None and float(tensor.grad.abs().sum()) > 0 for tensor in (features, grid, gain))
+    features, grid, factor = (tensor.requires_grad_() for tensor in tensors)
+    Sampler(grid, "grid_sample").read(features, factor).square().sum().backward()
+    assert all(tensor.grad is not None and float(tensor.grad.abs().sum()) > 0 for tensor in (features, grid, factor))
 
 
 def test_a_rendering_does_not_depend_on_how_places_are_read() -> None:
     torch.manual_seed(0)
     model = build(tiny()).eval()
+    assert isinstance(model, MMFA) and isinstance(model.generator, LiteGenerator)
     assert model.generator.sampling == "grid_sample", "what is trained is what has gradients"
     face = blank_face(64, mesh_points=478)
     face.image.uniform_()

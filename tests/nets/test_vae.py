@@ -37,6 +37,7 @@ def test_reparameterised_samples_pass_gradients_to_mean_and_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     Posterior(mean, log_variance).sample(generator).sum().backward()
+    assert mean.grad is not None
     assert (mean.grad == 1).all()
     torch.testing.assert_close(log_variance.grad, noise / 2)
 
@@ -74,10 +75,10 @@ def test_shapes_and_batch_of_one() -> None:
 def test_the_discriminator_changes_no_faster_than_its_input() -> None:
     """Spectral norm: 1-Lipschitz, up to the power iteration's error."""
     torch.manual_seed(0)
-    judge = ExpressionDiscriminator(10, hidden=(32, 32))
+    discriminator = ExpressionDiscriminator(10, hidden=(32, 32))
     for _ in range(30):
-        judge(torch.randn(4, 10))
-    judge.eval()
+        discriminator(torch.randn(4, 10))
+    discriminator.eval()
     a, b = torch.randn(200, 10), torch.randn(200, 10)
-    assert judge(a).shape == (200, 1)
-    assert ((judge(a) - judge(b)).abs()[:, 0] <= 1.05 * (a - b).norm(dim=1)).all()
+    assert discriminator(a).shape == (200, 1)
+    assert ((discriminator(a) - discriminator(b)).abs()[:, 0] <= 1.05 * (a - b).norm(dim=1)).all()

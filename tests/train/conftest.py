@@ -17,6 +17,7 @@ def clips(carphone_frames, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("clips")
     for person, frames in {"one": carphone_frames[:32:2], "two": carphone_frames[60:92:2]}.items():
         face = FaceTracker().track(frames[0])
+        assert face is not None
         box = crop_box(PixelFace.of(face, frames[0]))
         (root / person).mkdir()
         with VideoWriter(root / person / "clip.mp4", fps=8, size=(96, 96)) as writer:

@@ -6,15 +6,19 @@ import shutil
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mmfa.cli.main import main
+from mmfa.dataset.index import Entry
 from mmfa.errors import ConfigError, MediaError
 from mmfa.media.video import VideoWriter
 from mmfa.priors.pose import head_pose
@@ -59,9 +63,17 @@ def test_of_processes_that_want_one_cache_one_decodes_and_the_others_wait(clips,
 def test_data_are_ready_before_the_processes_meet(config, monkeypatch) -> None:
     """A collective in which they wait for the one that decodes ends with NCCL's time-out."""
     order = []
+
+    def noted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            order.append(name)
+            return original(*arguments, **options)
+
+        return run
+
     for name in ("prepare", "_accelerator"):
         original = getattr(training, name)
-        monkeypatch.setattr(training, name, lambda *a, _n=name, _o=original, **k: (order.append(_n), _o(*a, **k))[1])
+        monkeypatch.setattr(training, name, noted(name, original))
     Trainer(config, quiet=True)
     assert order == ["prepare", "_accelerator"]
 
@@ -85,16 +97,34 @@ def test_a_cache_beyond_its_limit_is_refused_and_nothing_is_left(clips, config, 
     half = tmp_path / "half"
     prepare(clips, half, fps=8, quiet=True)
     next(half.glob("*.safetensors")).unlink()
-    with pytest.raises(ConfigError, match="about 0.00107 GB"):
+    with pytest.raises(ConfigError, match=r"about 0\.00107 GB"):
         prepare(clips, half, fps=8, limit=0.001, quiet=True)
     assert len(list(half.glob("*.safetensors"))) == 1, "what was there stays"
 
 
 def test_a_disk_without_room_is_noticed_before_the_work(clips, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000_000))
-    with pytest.raises(ConfigError, match="0.001 GB are free; set cache to a folder on a larger disk"):
+    with pytest.raises(ConfigError, match=r"0\.001 GB are free; set cache to a folder on a larger disk"):
         prepare(clips, tmp_path / "cache", fps=8, quiet=True)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_of_another_frame_rate_is_noticed_and_kept(clips, tmp_path, capsys) -> None:
+    """Which frames lie in it counts, not the number: at 25 frames a second clips of 8 have the frames they have at 8."""
+    cache = tmp_path / "cache"
+    prepare(clips, cache, fps=8, quiet=True)
+    before = {path.name: path.read_bytes() for path in cache.glob("*.safetensors")}
+    for fps in (8, 25, 6.0):
+        prepare(clips, cache, fps=fps, quiet=True)
+        assert "frames a second" not in "".join(capsys.readouterr())
+    prepare(clips, cache, fps=4, quiet=True)
+    said = capsys.readouterr().out
+    assert said.startswith(f"2 of 2 clips in {cache} were decoded at 8 frames a second, not at fps: 4;")
+    assert len(said.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in cache.glob("*.safetensors")} == before
+    for path in cache.glob("*.safetensors"):  # as those of 0.6.0, which don't say
+        save_file(load_file(path), path)
+    assert len(prepare(clips, cache, fps=4, quiet=True)) == 2 and not "".join(capsys.readouterr())
 
 
 def test_what_shows_no_face_is_tracked_once_and_named_at_every_start(clips, tmp_path, monkeypatch, capsys) -> None:
@@ -105,7 +135,12 @@ def test_what_shows_no_face_is_tracked_once_and_named_at_every_start(clips, tmp_
             writer.write(torch.full((96, 96, 3), 128, dtype=torch.uint8).numpy())
     read: list[str] = []
     original = caching._read
-    monkeypatch.setattr(caching, "_read", lambda entry, *, fps: (read.append(entry.name), original(entry, fps=fps))[1])
+
+    def noted(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor], float]:
+        read.append(entry.name)
+        return original(entry, fps=fps)
+
+    monkeypatch.setattr(caching, "_read", noted)
     for _ in range(2):
         assert len(prepare(data, tmp_path / "cache", fps=8, quiet=True)) == 2
         assert "wall.mp4 shows a face in fewer than 4" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import pytest
 
 from mmfa.errors import ConfigError, MediaError
 from mmfa.train.config import TrainConfig
+from mmfa.train.shipped import with_values
 
 BASE = "data: a\noutput: b\n"
 
@@ -54,3 +55,25 @@ def test_an_alias_of_a_value_is_taken(tmp_path: Path) -> None:
 def test_a_device_is_no_configuration() -> None:
     with pytest.raises(MediaError, match="not a regular file"):
         TrainConfig.load("/dev/zero")
+
+
+def test_keys_of_older_configs_mean_what_they_meant(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(BASE + "judge_rate: 1.5\ntransformed_driver: false\nloss_ssl: 1\n")
+    config = TrainConfig.load(tmp_path / "c.yaml")
+    assert config == TrainConfig(data="a", output="b", discriminator_rate=1.5, loss_ssl=1)
+    assert with_values(config, ["judge_rate=3"]).discriminator_rate == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("judge_rate: 1\ndiscriminator_rate: 2", "judge_rate is the former name of discriminator_rate: give one of them"),
+        ("judge_rate: -1", "discriminator_rate must be a number of 0 or more"),
+        ("transformed_driver: true", "unknown key 'transformed_driver'"),
+        ("transformed_driver: 0", "unknown key 'transformed_driver'"),
+    ],
+)
+def test_older_keys_that_mean_nothing_today_are_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "c.yaml").write_text(BASE + text + "\n")
+    with pytest.raises(ConfigError, match=f"c.yaml: .*{said}"):
+        TrainConfig.load(tmp_path / "c.yaml")

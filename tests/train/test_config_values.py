@@ -15,7 +15,7 @@ CONFIG = TrainConfig(data="data", output="output")
 
 
 @pytest.mark.parametrize(
-    "name", ["learning_rate", "loss_gan", "colour_jitter", "transform_angle", "fps", "judge_rate", "minutes"]
+    "name", ["learning_rate", "loss_gan", "colour_jitter", "transform_angle", "fps", "discriminator_rate", "minutes"]
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_numbers_are_finite_and_not_negative(name, value) -> None:

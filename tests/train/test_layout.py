@@ -51,7 +51,7 @@ def test_every_size_renders_the_same(size: str) -> None:
 def _without_weights(kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> nn.Module:
     """A network whose file isn't here, as it is initialised."""
     monkeypatch.setattr(kind, "_load", lambda self, *_: None)
-    return kind(*arguments, path="")  # type: ignore[call-arg]
+    return kind(*arguments, path="")
 
 
 @pytest.mark.parametrize("name", ["paper", "lite", "efficientnet-lite0", "vgg19", "vggface", "faceres"])

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mmfa.errors import ConfigError
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
-from mmfa.models.lite import LiteMMFA, tiny
+from mmfa.models.lite import tiny
+from mmfa.models.lite.model import LiteMMFA
 from mmfa.train.anchoring import IdentityMap, anchor
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset, face_of

@@ -329,7 +329,7 @@ def test_feature_matching_adds_the_stages_up_and_leaves_the_real_alone() -> None
 
 
 def test_feature_matching_wants_equally_many_stages() -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shorter"):
         losses.feature_matching_loss(judged(0, 1.0, 1.0), judged(0, 1.0))
 
 

@@ -39,7 +39,7 @@ def test_a_closed_mouth_and_a_model_without_outlines_take_all_of_it() -> None:
     for openings in (None, torch.full((1, 4, 16, 16), 0.01)):
         image = torch.rand(1, 3, 64, 64, requires_grad=True)
         without_inside(image, openings).sum().backward()
-        assert bool((image.grad == 1).all())
+        assert image.grad is not None and bool((image.grad == 1).all())
 
 
 # -- the three losses on motion: each compares two faces, and which two matters --------------------------------------------

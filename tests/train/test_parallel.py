@@ -36,7 +36,7 @@ from mmfa.train.trainer import Trainer
 trainer = Trainer(TrainConfig.load(sys.argv[1]), quiet=True)
 trainer.run(until=1)
 if trainer.accelerator.is_main_process:
-    named = [*trainer.model.named_parameters(), *trainer.discriminator.named_parameters(prefix="judge")]
+    named = [*trainer.model.named_parameters(), *trainer.discriminator.named_parameters(prefix="discriminator")]
     save_file({name: p.grad for name, p in named if p.grad is not None}, sys.argv[2])
 trainer.accelerator.wait_for_everyone()
 trainer.accelerator.end_training()
@@ -108,7 +108,9 @@ def test_two_processes_with_half_the_batch_have_the_gradients_of_one(whole: Trai
     one = gradients(smooth, tmp_path / "one", processes=1)
     two = gradients(smooth, tmp_path / "two", processes=2)
     found = differences(one, two)
-    assert "judge" in found and median(found.values()) < 0.01, "float32: drawing the batch in another order gives 3e-4 to 4e-3"
+    assert "discriminator" in found and median(found.values()) < 0.01, (
+        "float32: drawing the batch in another order gives 3e-4 to 4e-3"
+    )
     assert max(found.values()) < ONE_FLIP
     apart = gradients(replace(smooth, sync_batch_norm=False), tmp_path / "apart", processes=2)
     assert max(differences(one, apart).values()) > 3 * ONE_FLIP, "without synchronised batch norms it is another training"
@@ -126,10 +128,10 @@ def test_accumulated_gradients_are_the_mean_over_the_parts(config: TrainConfig, 
     for accumulate in (1, 4):
         trainer = Trainer(replace(frozen, accumulate=accumulate, output=str(tmp_path / str(accumulate))), quiet=True)
         logged.append(trainer._train_step(next(iter(trainer._batches(1)))))
-        named = [*trainer.model.named_parameters(), *trainer.discriminator.named_parameters(prefix="judge")]
+        named = [*trainer.model.named_parameters(), *trainer.discriminator.named_parameters(prefix="discriminator")]
         seen.append({name: p.grad.clone() for name, p in named if p.grad is not None})
     found = differences(*seen)
-    assert "judge" in found and median(found.values()) < 1e-3 and max(found.values()) < ONE_FLIP
+    assert "discriminator" in found and median(found.values()) < 1e-3 and max(found.values()) < ONE_FLIP
     for name, value in logged[0].items():
         torch.testing.assert_close(logged[1][name], value, rtol=2e-3, atol=1e-5, msg=name)
 
@@ -141,7 +143,7 @@ def test_two_processes_that_accumulate_have_the_gradients_of_one_with_the_whole_
     one = gradients(smooth, tmp_path / "one", processes=1)
     two = gradients(replace(smooth, accumulate=2), tmp_path / "two", processes=2)
     found = differences(one, two)
-    assert "judge" in found and median(found.values()) < 1e-3 and max(found.values()) < ONE_FLIP
+    assert "discriminator" in found and median(found.values()) < 1e-3 and max(found.values()) < ONE_FLIP
 
 
 def test_accumulating_and_resuming_equals_never_stopping(config: TrainConfig, tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_a_lean_checkpoint_carries_discriminator_and_second_moments_into_another
     assert second.step == 0, "the schedule is the new run's"
     ours, theirs = second.discriminator.state_dict(), first.discriminator.state_dict()
     assert all(torch.allclose(ours[key], theirs[key], atol=1e-3) for key in theirs)
-    for name in ("optimizer", "judge_optimizer"):
+    for name in ("optimizer", "discriminator_optimizer"):
         found, wanted = (getattr(trainer, name).state_dict()["state"] for trainer in (second, first))
         assert found.keys() == wanted.keys() and len(found) > 5
         for index, entry in wanted.items():
@@ -218,6 +220,22 @@ def test_a_lean_checkpoint_carries_discriminator_and_second_moments_into_another
             assert float(found[index]["step"]) == 3 and not found[index]["exp_avg"].any()
     second.run(until=2)
     assert second.step == 2
+
+
+def test_a_checkpoint_of_0_6_0_whose_discriminator_was_called_judge_goes_on(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, loss_gan=1.0, window=1.0)
+    first = Trainer(config, quiet=True)
+    first.run(until=2)
+    (path,) = newest_first(Path(config.output) / "checkpoints")
+    before = read(path)
+    old = {name.replace("discriminator_optimizer.", "judge_optimizer."): value for name, value in before.tensors.items()}
+    assert old.keys() - before.tensors.keys()
+    write(replace(before, tensors=old), path)
+    again = Trainer(config, quiet=True)
+    assert again.resume() and again.step == 2
+    found, wanted = (trainer.discriminator_optimizer.state_dict()["state"] for trainer in (again, first))
+    assert found.keys() == wanted.keys() and found
+    assert all(torch.equal(found[index][key], entry[key]) for index, entry in wanted.items() for key in entry)
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "missing"])
@@ -234,7 +252,7 @@ def test_a_state_that_does_not_fit_is_refused_in_a_sentence(config: TrainConfig,
         write(checkpoint, small)
     if damage == "cut":
         small.write_bytes(small.read_bytes()[:-100])
-    with pytest.raises(ConfigError, match="state: .* is damaged or of another model"):
+    with pytest.raises(ConfigError, match=r"state: .* is damaged or of another model"):
         Trainer(replace(config, state=str(small), output=str(tmp_path / "again")), quiet=True)._start()
 
 
@@ -269,5 +287,5 @@ def test_frozen_networks_keep_weights_and_statistics_until_they_are_released(con
 
 
 def test_freezing_what_does_not_exist_names_what_does(config: TrainConfig) -> None:
-    with pytest.raises(ConfigError, match="no network 'generato'; it has .*generator"):
+    with pytest.raises(ConfigError, match=r"no network 'generato'; it has .*generator"):
         Trainer(replace(config, freeze=("generato",)), quiet=True)

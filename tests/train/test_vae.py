@@ -7,6 +7,9 @@ import torch
 
 from mmfa.errors import ConfigError
 from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
+from mmfa.models.lite.model import LiteMMFA
+from mmfa.models.paper.model import PaperMMFA
+from mmfa.nets.canonical import MeshCanonicalDetector
 from mmfa.registry import build
 from mmfa.train.calibration import calibrate, keypoint_effects, mixed, people_of, picture_effects
 from mmfa.train.config import TrainConfig
@@ -15,9 +18,9 @@ from mmfa.train.shipped import config_path
 from mmfa.train.vae import (
     VAEConfig,
     adversarial_loss,
+    discriminator_loss,
     expression_data,
     fit,
-    judge_loss,
     measure,
     reconstruction_loss,
     tracked_clips,
@@ -26,6 +29,17 @@ from mmfa.train.vae import (
 from mmfa.weights import from_pretrained, save_pretrained
 
 SYNTHETIC = VAEConfig(data="data", output="output", cache="", code=6, steps=400, batch=64)
+
+
+def shipped() -> LiteMMFA:
+    model = from_pretrained("lite")
+    assert isinstance(model, LiteMMFA)
+    return model
+
+
+def anchors(model: LiteMMFA) -> torch.Tensor:
+    assert isinstance(model.canonical_detector, MeshCanonicalDetector)
+    return model.canonical_detector.anchors
 
 
 def synthetic() -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,8 +78,8 @@ def test_losses_at_their_optimum_and_directions() -> None:
     assert reconstruction_loss(x, x) == 0
     assert reconstruction_loss(x, x + 1) == pytest.approx(1.5)
     sure, fooled = torch.full((4, 1), 2.0), torch.full((4, 1), -2.0)
-    assert judge_loss(sure, -sure, -sure) == 0
-    assert judge_loss(fooled, sure, sure) == pytest.approx(6)
+    assert discriminator_loss(sure, -sure, -sure) == 0
+    assert discriminator_loss(fooled, sure, sure) == pytest.approx(6)
     assert adversarial_loss(sure) < adversarial_loss(fooled)
 
 
@@ -88,10 +102,10 @@ def test_quantile_and_mean_by_person() -> None:
 
 def test_directions_move_their_own_measure(animator) -> None:
     """Learned anew, from samples of the shipped VAE as data: each moves its own measure three times as much as any other."""
-    model = from_pretrained("lite")
+    model = shipped()
     generator = torch.Generator().manual_seed(0)
     features = ExpressionSpace.load("lite", model=model).sample(1200, generator)
-    canonical = model.canonical_detector.anchors.expand(1200, -1, -1)
+    canonical = anchors(model).expand(1200, -1, -1)
     person = torch.arange(1200) % 4
     weights = torch.full((1200,), 1 / 1200)
     directions = fit_directions(model, features, canonical, person, weights, steps=80)
@@ -108,8 +122,8 @@ def test_directions_move_their_own_measure(animator) -> None:
 
 
 def test_directions_of_a_face_that_never_moves_are_refused() -> None:
-    model = from_pretrained("lite")
-    still, canonical = torch.zeros(8, 64), model.canonical_detector.anchors.expand(8, -1, -1)
+    model = shipped()
+    still, canonical = torch.zeros(8, 64), anchors(model).expand(8, -1, -1)
     with pytest.raises(ConfigError, match="never changes"):
         fit_directions(model, still, canonical, torch.arange(8) % 2, torch.full((8,), 1 / 8))
 
@@ -146,7 +160,7 @@ def test_what_a_direction_moves_both_ways_alike_is_taken_out_of_both_ways(monkey
 
     for name in ("picture_effects", "keypoint_effects"):
         monkeypatch.setattr(f"mmfa.train.calibration.{name}", effects)
-    there, back = calibrate(None, torch.eye(count), None, count=1, quiet=True)
+    there, back = calibrate(None, torch.eye(count), None, count=1, quiet=True)  # type: ignore[arg-type]  # neither is asked
     for steps in (there, -back):
         seen = effects(None, steps, None)[0]
         torch.testing.assert_close(seen, torch.diag(seen.diag()), atol=1e-5, rtol=0)
@@ -155,7 +169,7 @@ def test_what_a_direction_moves_both_ways_alike_is_taken_out_of_both_ways(monkey
 
 def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
     """Two renderings of the shipped model: a smile is seen as a smile, and half a step is less of it."""
-    model = from_pretrained("lite")
+    model = shipped()
     run = VAEConfig(data=config.data, output="output", cache=config.cache, fps=8)
     clips = tracked_clips(model, run, split="train", quiet=True)
     smile = ExpressionSpace.load("lite", model=model).offset({"smile": 1.0})
@@ -174,6 +188,7 @@ def test_effects_in_pictures_and_on_keypoints(config: TrainConfig) -> None:
 
 def test_a_model_whose_pictures_show_no_face_is_refused(config: TrainConfig) -> None:
     model = build("tiny").eval()
+    assert isinstance(model, LiteMMFA)
     run = VAEConfig(data=config.data, output="output", cache=config.cache, fps=8)
     clips = tracked_clips(model, run, split="train", quiet=True)
     with pytest.raises(ConfigError, match="pictures: 0"):
@@ -206,7 +221,7 @@ def test_config_errors_name_the_key(tmp_path, line, reason) -> None:
 
 
 def test_a_run_writes_what_loads_and_knows_its_model(config: TrainConfig, tmp_path) -> None:
-    lite, folder = from_pretrained("lite"), str(tmp_path / "model")
+    lite, folder = shipped(), str(tmp_path / "model")
     save_pretrained(lite, folder)
     run = VAEConfig(
         data=config.data, output=folder, cache=config.cache, model=folder, fps=8, code=4, steps=15, batch=16, pictures=3
@@ -225,5 +240,7 @@ def test_a_run_writes_what_loads_and_knows_its_model(config: TrainConfig, tmp_pa
 
 def test_pixel_fed_models_are_refused(config: TrainConfig) -> None:
     run = VAEConfig(data=config.data, output="output", cache=config.cache)
+    model = build("tiny-paper")
+    assert isinstance(model, PaperMMFA)
     with pytest.raises(ConfigError, match="pixels"):
-        expression_data(build("tiny-paper"), run, split="train")
+        expression_data(model, run, split="train")

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..media.crop import CropBox, paste
@@ -57,7 +58,7 @@ class PersonCanvas:
     frame, and unmoved the photo, whatever matte and backdrop are.
     """
 
-    def __init__(self, image: Array, matte: Array, box: CropBox, *, size: int) -> None:
+    def __init__(self, image: Array, matte: NDArray[np.float32], box: CropBox, *, size: int) -> None:
         self.image = image
         photo = _planes(image)
         alpha = torch.from_numpy(np.ascontiguousarray(matte, dtype=np.float32))[None, None]

@@ -103,14 +103,17 @@ class Extractor:
 
     @cached_property
     def landmarker(self) -> FaceLandmarker:
+        """Finds the landmarks of a face."""
         return FaceLandmarker()
 
     @cached_property
     def detector(self) -> FaceDetector:
+        """Finds faces."""
         return FaceDetector()
 
     @cached_property
     def identity(self) -> IdentityNet:
+        """Tells people apart; only where its weights are installed."""
         return IdentityNet()
 
     def done(self, path: Path, source: str) -> Result | None:
@@ -316,6 +319,7 @@ def source_key(source: str) -> str:
 
 
 def result_path(root: Path, source: str) -> Path:
+    """Where the result of a source lies in the data set `root`."""
     return root / WORK / f"{source_key(source)}.json"
 
 

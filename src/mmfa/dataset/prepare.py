@@ -99,10 +99,18 @@ def prepare(
     the same as if there had been no interruption. `people`, `val`, `seed` and `shards` may change from run to run.
 
     Args:
-        size: side of the crops in pixels. fps: faster videos are thinned by a whole factor to at most this.
-        min_face: smallest face width in pixels of the source, a quarter of `size` by default. min_seconds: shortest clip.
-        people: see `people.persons`. val, seed: see `people.splits`. workers: processes. shards: megabytes of a shard;
-        without it none are written.
+        videos: a folder, looked through with what is below it, or one file.
+        output: the folder of the data set.
+        size: side of the crops in pixels.
+        fps: faster videos are thinned by a whole factor to at most this.
+        min_face: smallest face width in pixels of the source, a quarter of `size` by default.
+        min_seconds: shortest clip.
+        people: see `people.persons`.
+        val: see `people.splits`.
+        seed: see `people.splits`.
+        workers: processes.
+        shards: megabytes of a shard; without it none are written.
+        quiet: no progress bar.
 
     Raises:
         MediaError: nothing to read, nothing readable, or the output can't be written. FaceError: no face, or none usable.

@@ -84,6 +84,7 @@ class Shot:
 
     @property
     def face_width(self) -> float:
+        """Median over its frames, in pixels."""
         boxes = self.boxes
         return float(np.median(boxes[:, 2] - boxes[:, 0]))
 
@@ -265,7 +266,8 @@ def _colours(image: Array) -> NDArray[np.float64]:
     step = max(1, max(image.shape[:2]) // 128)
     bins = image[::step, ::step].astype(np.int64) >> 5
     counts = np.bincount((bins[..., 0] * 64 + bins[..., 1] * 8 + bins[..., 2]).ravel(), minlength=512)
-    return counts / counts.sum()
+    shares: NDArray[np.float64] = counts / counts.sum()
+    return shares
 
 
 def _box(points: Points) -> Box:

@@ -13,6 +13,8 @@ from .blocks import BottleneckTrunk, mlp, shrink, start_small
 
 @dataclass(frozen=True)
 class MeshAffineParams:
+    """reach: how far s and t may leave the pose's, as a share of s and in grid units."""
+
     mesh_points: int = 478
     hidden: tuple[int, ...] = (64,)
     reach: float = 0.02
@@ -32,6 +34,7 @@ class MeshAffineEstimator(nn.Module):
         start_small(self.head)
 
     def forward(self, mesh: Tensor, scale: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale s (B,1) and translation t (B,3), from the mesh (B,P,3) and those of the landmark pose."""
         change = self.params.reach * torch.tanh(self.head(8 * mesh.flatten(1)))
         shift = torch.cat([change[:, 1:], torch.zeros_like(change[:, :1])], 1)
         return scale * change[:, :1].exp(), translation * translation.new_tensor([1.0, 1.0, 0.0]) + shift
@@ -39,6 +42,8 @@ class MeshAffineEstimator(nn.Module):
 
 @dataclass(frozen=True)
 class AffineParams:
+    """widths and blocks: of the trunk's stages. shrink: by how much the picture is reduced before it is looked at."""
+
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     blocks: tuple[int, ...] = (3, 3, 5, 2)
     shrink: int = 1
@@ -64,6 +69,7 @@ class AffineEstimator(nn.Module):
             nn.init.zeros_(self.heat.weight)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale s (B,1) and translation t (B,3) of faces (B,3,S,S) in [0,1]."""
         features = self.trunk(shrink(image, self.params.shrink))
         change = self.head(features.mean((2, 3)))
         if self.heat is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -60,6 +61,8 @@ class MirroredFeatures(SourceFeatures):
 
 @dataclass(frozen=True)
 class LiteAppearanceParams:
+    """The volume has `volume_channels` channels on `depth` levels. widths: of the 2D features, finest first."""
+
     volume_channels: int = 12
     depth: int = 8
     widths: tuple[int, ...] = (16, 32, 64, 96)
@@ -80,6 +83,7 @@ class LiteAppearanceExtractor(nn.Module):
         )
 
     def forward(self, image: Tensor) -> SourceFeatures:
+        """What is computed once of photos (B,3,S,S) in [0,1]."""
         skips, x = [], image
         for stage in self.stages:
             x = stage(x)
@@ -90,6 +94,8 @@ class LiteAppearanceExtractor(nn.Module):
 
 @dataclass(frozen=True)
 class AppearanceParams:
+    """The volume has `volume_channels` channels on `depth` levels. blocks: how many 3D blocks refine it."""
+
     volume_channels: int = 32
     depth: int = 16
     widths: tuple[int, ...] = (64, 128, 256)
@@ -105,11 +111,12 @@ class AppearanceExtractor(nn.Module):
         widths = params.widths
         self.encoder = nn.Sequential(
             ConvBlock(3, widths[0], kernel=7),
-            *(DownBlock(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)),
+            *(DownBlock(a, b) for a, b in pairwise(widths)),
             nn.Conv2d(widths[-1], params.volume_channels * params.depth, 1),
         )
         self.refine = nn.Sequential(*(PreActivationBlock(params.volume_channels, dims=3) for _ in range(params.blocks)))
 
     def forward(self, image: Tensor) -> SourceFeatures:
+        """What is computed once of photos (B,3,S,S) in [0,1]."""
         volume = self.encoder(image).unflatten(1, (self.params.volume_channels, self.params.depth))
         return SourceFeatures(volume=self.refine(volume), skips=(), image=image)

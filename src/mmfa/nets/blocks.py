@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,9 @@ class UpConvBlock(ConvBlock):
     """Nearest doubling of height and width, then a `ConvBlock`: (B,in,H,W) to (B,out,2H,2W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(upsample(x))
+        """x: (B,in,H,W)."""
+        doubled: Tensor = super().forward(upsample(x))  # type: ignore[no-untyped-call]  # torch's Sequential has no annotations
+        return doubled
 
 
 class ResBlock(nn.Module):
@@ -37,13 +40,14 @@ class ResBlock(nn.Module):
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B,C,H,W)."""
         return F.relu(x + self.second(self.first(x)))
 
 
 def mlp(sizes: tuple[int, ...], *, norm: bool = False) -> nn.Sequential:
     """Fully connected layers with (batch norm and) ReLU between them, none after the last."""
     layers: list[nn.Module] = []
-    for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(inputs, outputs))
         if index < len(sizes) - 2:
             layers += [nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
@@ -140,7 +144,9 @@ class PreActivationBlock(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.layers(x)
+        """x: (B,C,H,W), or (B,C,D,H,W) with `dims` 3."""
+        changed: Tensor = x + self.layers(x)
+        return changed
 
 
 class Bottleneck(nn.Module):
@@ -160,6 +166,7 @@ class Bottleneck(nn.Module):
             self.skip = nn.Sequential(nn.Conv2d(channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B,C,H,W)."""
         return F.relu(self.skip(x) + self.layers(x))
 
 

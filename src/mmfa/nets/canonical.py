@@ -12,11 +12,13 @@ from .anchors import COUNT
 from .blocks import DownBlock, UpBlock, mlp, shrink, start_small
 from .looks import LOOKS, LookEncoder
 
-_GAIN = 8.0  # offsets from the mean mesh are about 0.1
+_STRETCH = 8.0  # offsets from the mean mesh are about 0.1
 
 
 @dataclass(frozen=True)
 class MeshCanonicalParams:
+    """hidden: widths of the head. reach: of its outputs, in units of the canonical face."""
+
     keypoints: int = COUNT
     mesh_points: int = 478
     hidden: tuple[int, ...] = (256, 128)
@@ -53,11 +55,12 @@ class MeshCanonicalDetector(nn.Module):
 
     def forward(self, mesh: Tensor, image: Tensor | None = None, **pose: Tensor) -> Tensor:
         """image: (B,3,S,S) in [0,1], or None to go by the mesh alone. pose: rotation, scale, translation, as in `FaceInput`."""
-        offset = self.params.reach * self.head(_GAIN * mesh.flatten(1))
+        offset = self.params.reach * self.head(_STRETCH * mesh.flatten(1))
         if self.looks is not None and image is not None:
             seen = torch.cat([mesh.flatten(1), self.looks(image, **pose)], 1)
             offset = offset + self.write(self.correct(seen))
-        return self.anchors + offset.unflatten(1, (-1, 3))
+        keypoints: Tensor = self.anchors + offset.unflatten(1, (-1, 3))
+        return keypoints
 
     @torch.no_grad()
     def set_linear(self, read: Tensor, bias: Tensor, write: Tensor, centre: Tensor) -> None:
@@ -73,7 +76,7 @@ class MeshCanonicalDetector(nn.Module):
         for layer in layers:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        layers[0].weight[: 2 * count] = torch.cat([read.T, -read.T]) / _GAIN
+        layers[0].weight[: 2 * count] = torch.cat([read.T, -read.T]) / _STRETCH
         layers[0].bias[: 2 * count] = torch.cat([bias, -bias])
         for layer in layers[1:-1]:
             layer.weight.fill_diagonal_(1.0)
@@ -85,6 +88,8 @@ class MeshCanonicalDetector(nn.Module):
 
 @dataclass(frozen=True)
 class CanonicalParams:
+    """depth: of the 3D heat maps. temperature: of their softmax. shrink: by how much the picture is reduced first."""
+
     keypoints: int = 20
     depth: int = 16
     shrink: int = 4
@@ -115,6 +120,7 @@ class CanonicalKeypointDetector(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
+        """Canonical keypoints (B,K,3) of faces (B,3,S,S) in [0,1]."""
         volume = self.encoder(shrink(image, self.params.shrink)).unflatten(1, (-1, self.params.depth))
         keypoints = soft_argmax(self.decoder(volume), temperature=self.params.temperature)
         return keypoints - keypoints.mean(1, keepdim=True) if self.params.centred else keypoints

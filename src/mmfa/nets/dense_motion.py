@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,10 @@ class PaperFlow(DenseFlow):
 
 @dataclass(frozen=True)
 class LiteDenseMotionParams:
+    """compressed: channels of the volume that the masks see. widths: of the hourglass; fine_width: at twice its size. skips: how
+    many maps of shallow features there are. heatmap_variance: of the bumps that show keypoints to it, in squared grid units.
+    """
+
     keypoints: int = COUNT
     volume_channels: int = 12
     compressed: int = 4
@@ -138,7 +143,9 @@ class LiteDenseMotion(nn.Module):
         # Positions need more digits than bfloat16 has.
         with torch.autocast(volume.device.type, enabled=False):
             alone = self.sparing and not bool((hidden > 0).any())
-            views = [(view, view.keypoints - driving @ view.jacobian.transpose(1, 2)) for view in (photo, mirror)[: 1 if alone else 2]]
+            views = [
+                (view, view.keypoints - driving @ view.jacobian.transpose(1, 2)) for view in (photo, mirror)[: 1 if alone else 2]
+            ]
             places = grid.flatten(0, 2).T
             moved = [view.jacobian @ places for view, _ in views]  # (B,3,D*h*w) each
             reach = self.log_width.exp() * scale
@@ -218,7 +225,8 @@ class LiteDenseMotion(nn.Module):
         x1 = self.down[1](x0)
         x2 = self.middle(self.down[2](x1))
         y = self.up[1](torch.cat([self.up[0](x2), x1], 1))
-        return self.up[2](torch.cat([y, x0], 1))
+        features: Tensor = self.up[2](torch.cat([y, x0], 1))
+        return features
 
 
 @torch.no_grad()
@@ -226,7 +234,8 @@ def _inside(driving: Tensor, *, scale: Tensor, size: tuple[int, int]) -> Tensor:
     """Whether a place is in the face or near it (B,1,*size), of keypoints (B,K,3): 1 in its outline, 0 from `_MARGIN` outside."""
     grid = image_grid(*size, device=driving.device)
     face = polygon_distance(grid.flatten(0, 1).expand(len(driving), -1, -1), driving[:, list(OVAL), :2]).unflatten(1, size)
-    return smooth_step(face / scale[..., None], -_MARGIN, 0.0)[:, None]
+    inside: Tensor = smooth_step(face / scale[..., None], -_MARGIN, 0.0)[:, None]
+    return inside
 
 
 def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:
@@ -238,6 +247,10 @@ def _heatmaps(grid: Tensor, keypoints: Tensor, variance: float) -> Tensor:
 
 @dataclass(frozen=True)
 class DenseMotionParams:
+    """compressed: channels of the volume that the masks see. widths: of the hourglass, down; narrowest: its last one up. kernel:
+    of the layers that give masks and occlusion. heatmap_variance: of the bumps that show keypoints, in squared grid units.
+    """
+
     keypoints: int = 20
     volume_channels: int = 32
     compressed: int = 4
@@ -261,7 +274,7 @@ class DenseMotion(nn.Module):
         inputs = count * (params.compressed + 1)
         self.compress = nn.Conv3d(params.volume_channels, params.compressed, 1)
         widths = (inputs, *params.widths)
-        self.down = nn.ModuleList([DownBlock(a, b, dims=3) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        self.down = nn.ModuleList([DownBlock(a, b, dims=3) for a, b in pairwise(widths)])
         ups, channels = [], widths[-1]
         for width, skip in zip((*widths[-2:0:-1], params.narrowest), widths[-2::-1], strict=True):
             ups.append(UpBlock(channels, width, dims=3))

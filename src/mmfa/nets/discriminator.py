@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ class Judgement:
 
 @dataclass(frozen=True)
 class DiscriminatorParams:
+    """widths: of the stages. kernel: side of their convolutions."""
+
     widths: tuple[int, ...] = (64, 128, 256, 512)
     kernel: int = 4
 
@@ -35,12 +38,13 @@ class Discriminator(nn.Module):
         self.params = params
         widths = (3, *params.widths)
         self.stages = nn.ModuleList()
-        for index, (inputs, outputs) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
             norm = nn.InstanceNorm2d(outputs, affine=True) if index > 0 else nn.Identity()
             self.stages.append(nn.Sequential(spectral_norm(nn.Conv2d(inputs, outputs, params.kernel)), norm))
         self.logits = spectral_norm(nn.Conv2d(widths[-1], 1, 1))
 
     def forward(self, image: Tensor) -> Judgement:
+        """What it says of images (B,3,S,S) in [0,1]."""
         features, x = [], image
         for index, stage in enumerate(self.stages):
             x = F.leaky_relu(stage(x), 0.2)
@@ -52,6 +56,8 @@ class Discriminator(nn.Module):
 
 @dataclass(frozen=True)
 class LiteDiscriminatorParams:
+    """smoothing: pixels over which a mean is taken; what it leaves is fine detail. emphasis: by how much that is multiplied."""
+
     widths: tuple[int, ...] = (32, 64, 128, 128)
     smoothing: int = 5
     emphasis: float = 4.0
@@ -68,10 +74,11 @@ class LiteDiscriminator(nn.Module):
         super().__init__()
         self.params = params
         widths = (6, *params.widths)
-        self.stages = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.stages = nn.ModuleList(nn.Conv2d(a, b, 4, 2, 1) for a, b in pairwise(widths))
         self.logits = nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, image: Tensor) -> Judgement:
+        """What it says of images (B,3,S,S) in [0,1]."""
         size = self.params.smoothing
         fine = image - F.avg_pool2d(image, size, 1, size // 2, count_include_pad=False)
         features, x = [], torch.cat([2 * image - 1, self.params.emphasis * fine], 1)

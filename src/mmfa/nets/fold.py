@@ -68,9 +68,10 @@ class PointwiseConv(nn.Module):
         self.register_buffer("bias", None if layer.bias is None else layer.bias.data)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B,in,H,W)."""
         pixels = x.permute(0, 2, 3, 1)
         out = nn.functional.linear(pixels.reshape(-1, x.shape[1]), self.weight.flatten(1), self.bias)
-        return out.unflatten(0, pixels.shape[:3]).permute(0, 3, 1, 2)
+        return out.reshape(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 class PhaseConvBlock(nn.Module):
@@ -94,6 +95,7 @@ class PhaseConvBlock(nn.Module):
         self.register_buffer("bias", layer.bias.data.repeat(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B,in,H,W)."""
         (batch, _, height, width), channels = x.shape, len(self.bias) // 4
         phases = nn.functional.conv2d(x, self.weight, self.bias, padding=1).relu_()
         phases = phases.permute(0, 2, 3, 1).unflatten(3, (2, 2, channels))
@@ -101,7 +103,8 @@ class PhaseConvBlock(nn.Module):
         for row in (0, 1):
             for column in (0, 1):
                 out[:, :, row, :, column] = phases[:, row : row + height, column : column + width, row, column]
-        return out.reshape(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+        doubled: Tensor = out.reshape(batch, 2 * height, 2 * width, channels)
+        return doubled.permute(0, 3, 1, 2)
 
 
 class SquareConv(nn.Module):
@@ -121,5 +124,7 @@ class SquareConv(nn.Module):
         self.register_buffer("bias", None if layer.bias is None else layer.bias.data.repeat(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x: (B,in,H,W), H and W even."""
         squares = nn.functional.conv2d(x, self.weight, self.bias, stride=2, padding=1).permute(0, 2, 3, 1)
-        return squares.unflatten(3, (2, 2, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        pixels: Tensor = squares.unflatten(3, (2, 2, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return pixels.permute(0, 3, 1, 2)

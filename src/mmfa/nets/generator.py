@@ -20,6 +20,10 @@ _SHADE = (0.55, 0.75, 0.75)  # how much of red, green and blue the dark takes th
 
 @dataclass(frozen=True)
 class LiteGeneratorParams:
+    """width and blocks: at the bottom. stages: widths from there up. skips: channels of the shallow features, finest first.
+    hint: those of the dense motion's features.
+    """
+
     volume_channels: int = 12
     depth: int = 8
     width: int = 96
@@ -148,6 +152,8 @@ def _in_mouth(painted: Tensor, depth: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class GeneratorParams:
+    """stages: widths, coarsest first. blocks: residual blocks of each."""
+
     volume_channels: int = 32
     depth: int = 16
     stages: tuple[int, ...] = (256, 128, 64)

@@ -61,7 +61,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         past = F.max_pool2d(x, 2) if self.stride == 2 else x
         y = self.pointwise(self.depthwise(F.pad(x, (0, 1, 0, 1)) if self.stride == 2 else x))
-        return self.bend(F.pad(past, (0, 0, 0, 0, 0, self.more)) + y)
+        seen: Tensor = self.bend(F.pad(past, (0, 0, 0, 0, 0, self.more)) + y)
+        return seen
 
 
 def upright(image: Tensor, *, rotation: Tensor, scale: Tensor, translation: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def blink(image_flow: Tensor, grid: Tensor, shifts: Tensor, *, driving: Tensor, 
         inside = (torch.minimum(down - top, bottom - down) * grid.shape[1]).sigmoid()  # soft over half a pixel of the flow
         inside = inside * ((along > 0) & (along < 1))
         flow = torch.lerp(flow, turned + ball, inside[..., None])
-    return flow.unflatten(1, grid.shape[:2])
+    return flow.reshape(-1, *grid.shape)
 
 
 def _in_eye(reach: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ def teeth_flow(grid: Tensor, offsets: Tensor, *, driving: Tensor, jacobian: Tens
     """
     depth = driving[:, list(MOUTH), 2].mean(1, keepdim=True)
     shift = offsets[:, list(SKULL), :2].mean(1) + depth * jacobian[:, :2, 2]
-    return (grid.flatten(0, 1) @ jacobian[:, :2, :2].transpose(1, 2) + shift[:, None]).unflatten(1, grid.shape[:2])
+    return (grid.flatten(0, 1) @ jacobian[:, :2, :2].transpose(1, 2) + shift[:, None]).reshape(-1, *grid.shape)
 
 
 def speak(image_flow: Tensor, teeth: Tensor, *, source: Tensor, driving: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,4 +103,4 @@ def _distances(places: Tensor, keypoints: Tensor) -> Tensor:
     """Signed distances (B,2,h,w) of places (B,h,w,2) to the outlines of the mouth and of the nearer eye, positive inside."""
     points = places.flatten(1, 2)
     mouth, *eyes = (polygon_distance(points, keypoints[:, list(outline), :2]) for outline in (MOUTH, *LIDS))
-    return torch.stack([mouth, torch.maximum(*eyes)], 1).unflatten(2, places.shape[1:3])
+    return torch.stack([mouth, torch.maximum(*eyes)], 1).reshape(-1, 2, *places.shape[1:3])

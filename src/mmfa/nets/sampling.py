@@ -26,11 +26,11 @@ class Sampler:
         self.grid, self.sampling, self.shared = grid, sampling, shared
         self._corners: dict[torch.Size, tuple[Tensor, Tensor]] = {}
 
-    def read(self, features: Tensor, gain: Tensor | None = None) -> Tensor:
-        """Features (B,C,h,w) at the grid's places, (B,C,H,W), times `gain` (B,1,H,W) if given."""
+    def read(self, features: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Features (B,C,h,w) at the grid's places, (B,C,H,W), times `factor` (B,1,H,W) if given."""
         if self.sampling == "grid_sample":
             read = warp(features, self.grid)
-            return read if gain is None else gain * read
+            return read if factor is None else factor * read
         batch, channels = features.shape[:2]
         size = features.shape[2:]
         if size not in self._corners:
@@ -41,12 +41,12 @@ class Sampler:
             index = (index.unflatten(0, (batch, -1)) + first[:, None, None]).flatten(0, 1)
         else:
             features = features[:1]
-        if gain is not None:
-            weight = weight * gain.reshape(-1, 1)
+        if factor is not None:
+            weight = weight * factor.reshape(-1, 1)
         table = features.permute(0, 2, 3, 1).reshape(-1, channels).to(self.grid.dtype)
         starts = torch.arange(0, index.numel(), 4, dtype=index.dtype)
         read = F.embedding_bag(index.flatten(), table, starts, mode="sum", per_sample_weights=weight.flatten())
-        return read.unflatten(0, self.grid.shape[:-1]).permute(0, 3, 1, 2)
+        return read.reshape(*self.grid.shape[:-1], channels).permute(0, 3, 1, 2)
 
 
 def _corners(grid: Tensor, size: torch.Size) -> tuple[Tensor, Tensor]:

@@ -103,4 +103,6 @@ class ExpressionDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, spectral_norm(nn.Linear(hidden[-1], 1)))
 
     def forward(self, white: Tensor) -> Tensor:
-        return self.layers(white)
+        """Logits (B,1) of whitened features (B,N)."""
+        logits: Tensor = self.layers(white)
+        return logits

@@ -139,7 +139,7 @@ class EditRequest(PortraitRequest):
             session.write(photo, motion, self.output, sound=self.driving if with_sound else None, amplitude=gain, watch=watch)
             return Result(outputs=(self.output,), summary=f"{self.output}: {len(motion)} frames.")
         if not self.turntable:
-            return write_picture(self.output, next(session.render(photo, motion, room=True, amplitude=gain)))
+            return write_picture(self.output, next(session.render(photo, motion, amplitude=gain)))
         rows = [list(session.render(photo, row, paste_back=False, amplitude=gain)) for row in attribute_grid(motion)]
         return write_picture(self.output, contact_sheet(rows))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..expressions import NAMES, measures
-from ..models.lite import LiteMMFA
+from ..models.lite.model import LiteMMFA
 from ..motion import Motion
 from ..nets.anchors import VERTICES
 from ..nets.canonical import MeshCanonicalDetector
@@ -197,6 +197,7 @@ class Draw:
         )
 
     def to(self, device: torch.device) -> Draw:
+        """The same on a device."""
         return Draw(self.face.to(device), self.clean.to(device), self.neutral.to(device), self.shift)
 
 
@@ -244,4 +245,5 @@ def _still(mesh: Tensor) -> FaceInput:
 def components(rows: Tensor, count: int) -> Tensor:
     """The largest principal components (m,count) of rows (n,m) about the origin."""
     triangle = torch.linalg.qr(rows, mode="r").R if len(rows) > rows.shape[1] else rows
-    return torch.linalg.svd(triangle, full_matrices=False).Vh[:count].T
+    directions: Tensor = torch.linalg.svd(triangle, full_matrices=False).Vh[:count]
+    return directions.T

@@ -28,6 +28,7 @@ class Board:
         self._writer = SummaryWriter(str(folder / "board")) if tensorboard else None
 
     def log(self, step: int, values: dict[str, float]) -> None:
+        """Write a line of the log, and the scalars for TensorBoard."""
         record = {"step": step, **{name: round(value, 5) for name, value in values.items()}}
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -51,6 +52,7 @@ class Board:
             self._writer.add_image("samples", sheet, step, dataformats="HWC")
 
     def close(self) -> None:
+        """Write what TensorBoard's writer still holds."""
         if self._writer:
             self._writer.close()
 

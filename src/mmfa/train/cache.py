@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 try:
@@ -35,6 +36,8 @@ from ..priors.pose import head_pose, normalise
 
 MEAN_MESH = "mean_mesh"
 """The tensor (478,3) of a cache file that is the mean of its pose-normalised landmarks; caches of 0.6.0 and before lack it."""
+_RATES = ("fps", "video_fps")
+"""Metadata of a cache file: frames a second that were asked for, and those of the clip. Caches of 0.6.0 and before lack them."""
 _LOOKED_AT = 200  # clips from which the size of the cache is told
 _LANDMARKS = 478 * 3 * 4  # bytes a frame
 
@@ -81,6 +84,7 @@ def prepare(
         noted = {target: _noted(entry, target, fps) for entry, target, *_ in missing}
         problems = [reason for reason in noted.values() if reason]
         jobs = [job for job in missing if not noted[job[1]]]
+        _tell_other_rates([target for target in targets if target.exists()], cache, fps=fps)
         if jobs:
             _check_room(jobs, cache, done=[target for target in targets if target.exists()], limit=limit, quiet=quiet)
         context = multiprocessing.get_context("spawn")
@@ -170,11 +174,11 @@ def _bytes(entry: Entry, fps: float, side: int) -> float:
     try:
         if entry.kind == "image":
             height, width, channels = read_image(entry.path).shape
-            return _kept(height, side) * _kept(width, side) * channels + _LANDMARKS
+            return float(_kept(height, side) * _kept(width, side) * channels + _LANDMARKS)
         with VideoReader(entry.path) as video:
             info = video.info
-        count = (info.frame_count or 0) / max(1, round(float(info.fps) / fps))
-        return count * (_kept(info.width, side) * _kept(info.height, side) * 3 + _LANDMARKS)
+        count = (info.frame_count or 0) / _every(info.fps, fps)
+        return float(count * (_kept(info.width, side) * _kept(info.height, side) * 3 + _LANDMARKS))
     except MmfaError:
         return 0.0
 
@@ -205,7 +209,7 @@ def _cache(job: Job) -> str | None:
     """
     entry, target, fps, side = job
     try:
-        frames, points = _read(entry, fps=fps)
+        frames, points, rate = _read(entry, fps=fps)
         useless = _useless(entry, frames)
         if useless:
             with atomic_output(_note(target)) as temporary:
@@ -215,7 +219,8 @@ def _cache(job: Job) -> str | None:
         mean = normalise(landmarks, head_pose(landmarks)).mean(0)
         with atomic_output(target) as temporary:
             shown = shrink(torch.stack(frames), side or frames[0].shape[0])
-            save_file({"frames": shown, "landmarks": landmarks, MEAN_MESH: mean}, str(temporary))
+            rates = dict(zip(_RATES, (str(fps), str(rate)), strict=True)) if rate else None
+            save_file({"frames": shown, "landmarks": landmarks, MEAN_MESH: mean}, str(temporary), metadata=rates)
     except MmfaError as error:
         return str(error)
     return None
@@ -240,8 +245,34 @@ def _useless(entry: Entry, frames: list[Tensor]) -> str | None:
     return None
 
 
-def _read(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor]]:
-    """About `fps` frames a second that show a face, and their landmarks."""
+def _every(video_fps: float | Fraction, fps: float) -> int:
+    """Of how many frames of a clip one is taken, for about `fps` a second."""
+    return max(1, round(float(video_fps) / fps))
+
+
+def _tell_other_rates(targets: list[Path], cache: Path, *, fps: float) -> None:
+    """Say in a sentence that clips were decoded for another frame rate, with other frames than `fps` would take."""
+    other = [asked for asked, own in map(_rates, targets) if asked and own and _every(own, asked) != _every(own, fps)]
+    if other:
+        tqdm.write(
+            f"{len(other)} of {len(targets)} clips in {cache} were decoded at {other[0]:g} frames a second, not at fps: {fps:g}; "
+            "they are used as they are: set cache to another folder for others."
+        )
+
+
+def _rates(target: Path) -> tuple[float, float]:
+    """Frames a second that were asked for, and those of the clip, by its cache file; zeros where it doesn't say."""
+    try:
+        with safe_open(str(target), "pt") as file:
+            metadata = file.metadata() or {}
+        asked, own = (float(metadata.get(name, 0)) for name in _RATES)
+    except (SafetensorError, OSError, ValueError):
+        return 0.0, 0.0
+    return asked, own
+
+
+def _read(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor], float]:
+    """About `fps` frames a second that show a face, their landmarks, and the clip's own frame rate; 0 of a picture."""
     frames, points = [], []
     known = _prepared_landmarks(entry)
     tracker = FaceTracker() if known is None else None
@@ -250,9 +281,9 @@ def _read(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor]]:
         if tracker is not None:
             face = tracker.track(picture)
             known = None if face is None else face.points[None]
-        return ([], []) if known is None else ([torch.from_numpy(picture)], [known[0]])
+        return ([], [], 0.0) if known is None else ([torch.from_numpy(picture)], [known[0]], 0.0)
     with VideoReader(entry.path) as video:
-        step = max(1, round(float(video.info.fps) / fps))
+        step = _every(video.info.fps, fps)
         for index, frame in enumerate(video):
             if index % step:
                 continue
@@ -265,7 +296,7 @@ def _read(entry: Entry, *, fps: float) -> tuple[list[Tensor], list[Tensor]]:
             if landmarks is not None:
                 frames.append(torch.from_numpy(frame.image.copy()))
                 points.append(landmarks)
-    return frames, points
+    return frames, points, float(video.info.fps)
 
 
 def _prepared_landmarks(entry: Entry) -> Tensor | None:
@@ -274,6 +305,7 @@ def _prepared_landmarks(entry: Entry) -> Tensor | None:
         return None
     try:
         with safe_open(str(entry.landmarks), "pt") as file:
-            return file.get_tensor("landmarks").float()
+            landmarks: Tensor = file.get_tensor("landmarks")
+            return landmarks.float()
     except (SafetensorError, OSError) as error:
         raise MediaError(f"{entry.landmarks} cannot be read ({error}).") from error

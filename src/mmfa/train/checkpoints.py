@@ -48,6 +48,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the one with the most steps first."""
     return sorted(folder.glob("step_*.safetensors"), reverse=True)
 
 
@@ -58,9 +59,15 @@ def read(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             raise ValueError("not a training checkpoint")
-        return Checkpoint(load_file(str(path)), int(metadata["step"]), float(metadata["seconds"]))
+        tensors = {_today(name): tensor for name, tensor in load_file(str(path)).items()}
+        return Checkpoint(tensors, int(metadata["step"]), float(metadata["seconds"]))
     except (SafetensorError, OSError, KeyError) as error:
         raise ValueError(str(error).splitlines()[0][:200]) from error
+
+
+def _today(name: str) -> str:
+    """What a tensor is called today: 0.6.0 and before spoke of a judge."""
+    return name.replace("judge_optimizer.", "discriminator_optimizer.", 1) if name.startswith("judge_") else name
 
 
 def lean(checkpoint: Checkpoint) -> Checkpoint:
@@ -70,7 +77,7 @@ def lean(checkpoint: Checkpoint) -> Checkpoint:
     they are new again within a few steps.
     """
     kept = {f"discriminator.{key}": value.half() for key, value in checkpoint.part("discriminator").items()}
-    for name in ("optimizer", "judge_optimizer"):
+    for name in ("optimizer", "discriminator_optimizer"):
         for key, value in checkpoint.part(name).items():
             if not key.endswith(".exp_avg"):
                 kept[f"{name}.{key}"] = value.bfloat16() if key.endswith(".exp_avg_sq") else value

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import math
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -15,6 +16,12 @@ from ..documents import read_text
 from ..errors import ConfigError, MediaError
 from ..media.files import check_input
 from ..motion import COMPOSITIONS
+from .loss_table import LossWeights
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 _LARGEST_BYTES = 1_000_000
 _DEEPEST = 10
@@ -52,9 +59,15 @@ _LARGEST = {
 _FRACTIONS = ("flip", "stills", "repose_share", "ema", "window", "final_rate", "decay_from", "transform_jitter", "turns", "tone")
 
 
+RENAMED = {"judge_rate": "discriminator_rate"}
+"""Keys of configs of 0.6.0 and before, which are still taken, and what they are called today."""
+_RETIRED = {"transformed_driver": False, "loss_layers": None}
+"""Keys that are gone, with the value at which they meant nothing; None: there is no such thing any more, whatever the value."""
+
+
 @dataclass(frozen=True)
-class TrainConfig:
-    """Every key of a config file. Weights of losses are named `loss_*`; 0 switches a loss off."""
+class TrainConfig(LossWeights):
+    """Every key of a config file. The weights of losses, `loss_*`, are in `loss_table`."""
 
     # what
     data: str
@@ -86,7 +99,6 @@ class TrainConfig:
     equivariance_spline: float = 0.005
     equivariance_similar: bool = False
     transform_jitter: float = 0.0
-    transformed_driver: bool = False
     resident: bool = False
     workers: int = 0
     # the schedule
@@ -101,29 +113,6 @@ class TrainConfig:
     anchor_steps: int = 1500
     anchor_batch: int = 256
     anchor_again: bool = False
-    # losses
-    loss_pixel: float = 5.0
-    loss_share: float = 0.0
-    loss_matte: float = 0.0
-    loss_detail: float = 15.0
-    loss_perceptual: float = 1.0
-    loss_face: float = 0.0
-    loss_gan: float = 0.0
-    loss_matching: float = 0.0
-    loss_equivariance: float = 0.0
-    loss_prior: float = 0.0
-    loss_deformation: float = 0.5
-    loss_offset: float = 0.0
-    loss_ssl: float = 0.2
-    loss_identity: float = 2.0
-    loss_landmark: float = 0.0
-    loss_warp: float = 0.0
-    loss_repose: float = 0.0
-    loss_rotation: float = 0.0
-    loss_embedding: float = 0.0
-    loss_canonical: float = 5.0
-    loss_keypoint: float = 10.0
-    loss_keypoint_final: float = 1.0
     # how losses look
     prior_depth: float = 0.33
     ssl_centred: bool = False
@@ -133,7 +122,7 @@ class TrainConfig:
     window: float = 0.5
     discriminator: str = "lite"
     gan: str = "relative"
-    judge_rate: float = 2.0
+    discriminator_rate: float = 2.0
     gan_from: int = 0
     draw_from: int = 0
     landmark_lips: float = 3.0
@@ -168,9 +157,9 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 wanted = " or ".join(choice for choice in choices if choice)
                 raise ConfigError(f"{name} must be {wanted}, not {reprlib.repr(getattr(self, name))}.")
-        for field in fields(self):
-            if field.name.startswith("loss_") and not getattr(self, field.name) >= 0:
-                raise ConfigError(f"{field.name} must be 0 or more, not {getattr(self, field.name)!r}.")
+        for field in fields(LossWeights):
+            if not vars(self)[field.name] >= 0:
+                raise ConfigError(f"{field.name} must be 0 or more, not {vars(self)[field.name]!r}.")
         check_values(self)
         if self.batch % self.accumulate:
             raise ConfigError(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate}).")
@@ -178,7 +167,11 @@ class TrainConfig:
     @staticmethod
     def load(path: str | Path) -> TrainConfig:
         """Read a YAML file; relative folders are relative to the working directory. Raises ConfigError."""
-        return load_config(TrainConfig, path, required=("data", "output"))
+        return load_config(TrainConfig, path, required=("data", "output"), migrate=_migrate)
+
+
+def _retired(key: str, value: Any) -> bool:
+    return key in _RETIRED and (_RETIRED[key] is None or value is _RETIRED[key])
 
 
 def check_values(config: Any) -> None:
@@ -194,14 +187,33 @@ def check_values(config: Any) -> None:
                 raise ConfigError(f"{name} must be at most {_LARGEST[name]}, not {value!r}.")
 
 
-def load_config(kind: type, path: str | Path, *, required: tuple[str, ...]) -> Any:
-    """A dataclass of str, int, float, bool and tuple[str, ...] fields from a YAML file.
+def _migrate(values: dict[Any, Any]) -> dict[Any, Any]:
+    """The keys and values of an older config as today's. Raises ConfigError where a key is there under both its names."""
+    values = {key: value for key, value in values.items() if not _retired(key, value)}
+    for old, new in RENAMED.items():
+        if old in values and new in values:
+            raise ConfigError(f"{old} is the former name of {new}: give one of them.")
+    return {RENAMED.get(key, key): value for key, value in values.items()}
+
+
+def load_config(
+    kind: type[Config],
+    path: str | Path,
+    *,
+    required: tuple[str, ...],
+    migrate: Callable[[dict[Any, Any]], dict[Any, Any]] = dict,
+) -> Config:
+    """A dataclass of str, int, float, bool and tuple[str, ...] fields from a YAML file, whose keys and values `migrate` changes.
 
     Raises ConfigError, naming the key; MediaError where there is no such file.
     """
     values = _read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys and values.")
+    try:
+        values = migrate(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     kinds = {field.name: str(field.type) for field in fields(kind)}
     for key, value in values.items():
         if key not in kinds:
@@ -224,14 +236,17 @@ class _Loader(yaml.SafeLoader):
 
     depth = 0
 
+    def _next(self) -> Any:
+        return self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML gives it no annotations
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self._next()
             if isinstance(self.anchors.get(event.anchor), yaml.CollectionNode):
                 raise yaml.MarkedYAMLError(None, None, "aliases of lists and keys are not taken", event.start_mark)
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise yaml.MarkedYAMLError(None, None, f"nested more than {_DEEPEST} deep", self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"nested more than {_DEEPEST} deep", self._next().start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node

@@ -139,12 +139,11 @@ class Tone:
 class Pair:
     """Everything random about one training pair.
 
-    transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). gain (3,1,1) and offset (1,1,1) of the colours.
+    transform: (2,3), the in-plane similarity of I_d' (eq. 7, 15). factor (3,1,1) and offset (1,1,1) of the colours.
     corner: (2,) in [0,1], where the window lies in which the sharpness losses look.
     turn: (6,) in [-1,1], for the pose in which the face is rendered a second time: pitch, yaw, roll, scale, shift x and y.
-    bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15. tint: (4,) in [-1,1], gains and offset of the colours of
-    transformed pictures.
-    tone: what both pictures look like, see `Tone`.
+    bend: (31,), normal numbers that make the `geometry.Bend` of eq. 15. tint: (4,) in [-1,1], factors and offset of the
+    colours of transformed pictures. tone: what both pictures look like, see `Tone`.
     move: (2,3), the in-plane similarity of a still's head between source and driving; None for frames of a clip.
     """
 
@@ -153,7 +152,7 @@ class Pair:
     driving: int
     flip: bool
     transform: Tensor
-    gain: Tensor
+    factor: Tensor
     offset: Tensor
     corner: Tensor
     turn: Tensor
@@ -173,7 +172,7 @@ class Pair:
         if self.move is not None:
             both[1] = move_head(both[1], self.clip.points([self.driving])[0].to(both), self.move.to(both))
         both = both.flip(-1) if self.flip else both
-        both = (both * self.gain.to(both) + self.offset.to(both)).clamp(0, 1)
+        both = (both * self.factor.to(both) + self.offset.to(both)).clamp(0, 1)
         return both if self.tone is None else self.tone(both)
 
 
@@ -204,6 +203,7 @@ class Batch:
         return len(self.landmarks)
 
     def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
         return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def chunks(self, count: int) -> list[Batch]:
@@ -297,7 +297,7 @@ class ClipDataset:
                     driving,
                     flip=float(torch.rand(1, generator=generator)) < augmentation.flip,
                     transform=similarity(angle, zoom, symmetric(1, 2) * augmentation.transform_shift)[0],
-                    gain=1 + 0.5 * augmentation.colour_jitter * symmetric(3, 1, 1),
+                    factor=1 + 0.5 * augmentation.colour_jitter * symmetric(3, 1, 1),
                     offset=0.25 * augmentation.colour_jitter * symmetric(1, 1, 1),
                     corner=torch.rand(2, generator=generator),
                     turn=symmetric(6),
@@ -313,7 +313,9 @@ class ClipDataset:
         if not augmentation.tone:
             return pairs
         toned = torch.rand(count, generator=generator) < augmentation.tone
-        return [replace(pair, tone=Tone.draw(generator)) if bool(chosen) else pair for pair, chosen in zip(pairs, toned, strict=True)]
+        return [
+            replace(pair, tone=Tone.draw(generator)) if bool(chosen) else pair for pair, chosen in zip(pairs, toned, strict=True)
+        ]
 
     def _shape(self, clip: Clip) -> Tensor:
         """The mean mesh (478,3) of a clip's person; of a person without clips the still's own."""
@@ -464,8 +466,9 @@ class StepBatches(Dataset[Batch]):
         raise MediaError("100 clips in a row could not be read; look at the messages above.")
 
     def _draw(self, count: int, generator: torch.Generator) -> list[Pair]:
-        drawn = {"candidates": self.candidates, "steady": self.steady, "turns": self.turns, "augmentation": self.augmentation}
-        return self.data.draw(count, generator, **drawn)  # type: ignore[arg-type]
+        return self.data.draw(
+            count, generator, candidates=self.candidates, steady=self.steady, turns=self.turns, augmentation=self.augmentation
+        )
 
     def _without_damage(self, pairs: list[Pair], generator: torch.Generator) -> list[Pair]:
         good = []

@@ -67,7 +67,8 @@ def fit_directions(
         loss.backward()
         optimizer.step()
         schedule.step()
-    return (change @ root.T).detach()
+    learned: Tensor = (change @ root.T).detach()
+    return learned
 
 
 def within_person(values: Tensor, person: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from ..models.lite import LiteMMFA
+from ..models.lite.model import LiteMMFA
 from ..nets.anchors import VERTICES
 from ..nets.canonical import MeshCanonicalDetector
 from ..nets.looks import LookEncoder
@@ -136,7 +136,8 @@ def _discriminant(rows: Tensor, person: Tensor) -> Tensor:
     basis = torch.linalg.eigh(both).eigenvectors[:, -_COMPONENTS:]
     w, b = ((part @ basis).T @ (part @ basis) for part in (within, between))
     _, vectors, root = discriminant(w, b, shrinkage=_SHRINKAGE, count=IDENTITIES)
-    return basis @ torch.linalg.solve_triangular(root.T, vectors, upper=True)
+    directions: Tensor = basis @ torch.linalg.solve_triangular(root.T, vectors, upper=True)
+    return directions
 
 
 def _means(rows: Tensor, person: Tensor) -> Tensor:

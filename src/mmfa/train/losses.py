@@ -229,7 +229,8 @@ def size_loss(first: Tensor, second: Tensor, pair: tuple[int, int]) -> Tensor:
     """
     a, b = pair
     distances = [(points[:, a].float() - points[:, b].float()).norm(dim=1).clamp(min=1e-6) for points in (first, second)]
-    return (distances[0] / distances[1]).log().abs().mean()
+    ratio: Tensor = distances[0] / distances[1]
+    return ratio.log().abs().mean()
 
 
 def deformation_loss(deformation: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,10 @@ from . import losses
 from .config import TrainConfig
 from .data import Batch, face_of
 from .layout import channels_last
+from .loss_table import STAGES, Stage
 from .scene import Scene, in_window
 
+Network = TypeVar("Network", bound=nn.Module)
 Readings = tuple[Reading, Reading, Reading | None, Reading | None]
 """Of source and driving faces, and of the driving faces transformed for L_ssl and for L_E, where these are asked for."""
 
@@ -43,8 +46,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Priors:
-    """Frozen networks that the losses ask. Not a module: they are no part of what is trained, synchronised or saved."""
+class LossNetworks:
+    """Frozen networks that losses ask. Not a module: they are no part of what is trained, synchronised or saved."""
 
     landmarker: FaceLandmarker
     perceptual: Callable[[Tensor], Sequence[Tensor]] | None
@@ -53,19 +56,24 @@ class Priors:
     matte: PersonMatte | None
 
     @staticmethod
-    def of(config: TrainConfig, device: torch.device, *, windowed: bool) -> Priors:
-        def frozen(net: nn.Module) -> nn.Module:
+    def of(config: TrainConfig, device: torch.device, *, windowed: bool) -> LossNetworks:
+        """Those that the losses of a config need, on a device. Raises ModelError where the weights of one aren't here.
+
+        windowed: for a model that draws in a window.
+        """
+
+        def frozen(net: Network) -> Network:
             net = net.eval().requires_grad_(False).to(device)
             if device.type == "cuda":
                 channels_last(net)
             return net
 
-        return Priors(
-            landmarker=frozen(FaceLandmarker()),  # type: ignore[arg-type]
+        return LossNetworks(
+            landmarker=frozen(FaceLandmarker()),
             perceptual=frozen(backbone(config.perceptual)) if config.loss_perceptual else None,
             face=frozen(backbone(config.face)) if config.loss_face else None,
-            identity=frozen(FaceFeatures()) if config.loss_embedding else None,  # type: ignore[arg-type]
-            matte=frozen(PersonMatte()) if windowed else None,  # type: ignore[arg-type]
+            identity=frozen(FaceFeatures()) if config.loss_embedding else None,
+            matte=frozen(PersonMatte()) if windowed else None,
         )
 
 
@@ -75,7 +83,7 @@ class Objective(nn.Module):
     def __init__(self, model: MMFA, config: TrainConfig, *, device: torch.device) -> None:
         super().__init__()
         self.model, self.config = model, config
-        self.priors = Priors.of(config, device, windowed=bool(model.card.view))
+        self.networks = LossNetworks.of(config, device, windowed=bool(model.card.view))
         self.keypoint_weights = losses.anchor_weights(device)
 
     def forward(self, batch: Batch, discriminator: nn.Module | None = None, *, draw: bool = True) -> Outcome:
@@ -84,24 +92,23 @@ class Objective(nn.Module):
         Without `draw` only those that need no generated image.
         """
         config, target, count = self.config, batch.driving.image, len(batch)
+        measured = self._measured(*STAGES) if discriminator is not None else self._measured("motion", "picture")
         readings = self._readings(batch)
         source, motion = self.model.prepare(batch.source, reading=readings[0]), readings[1].motion
-        if config.transformed_driver and readings[2] is not None:
-            motion = replace(motion, expression=readings[2].motion.expression)
         if not draw:
             moved = self.model.move(source, motion)
             values = self.motion_losses(batch, (moved.keypoints, moved.deformation), readings=readings)
-            if config.loss_warp and isinstance(moved.flow, PaperFlow):
+            if "warp" in measured and isinstance(moved.flow, PaperFlow):
                 values["warp"] = self._warped(batch, moved.flow.photo)
             return Outcome(values, target, target)
-        turned = bool(config.loss_repose or config.loss_rotation)
+        turned = not measured.isdisjoint({"repose", "rotation"})
         if turned:
             posed, wanted = self._posed(batch, motion)
             again = torch.arange(count + len(posed), device=target.device) % count
             source, motion = source[again], Motion.concatenate([motion, posed])
         rendering = self.model.render(source, motion)
         images = tuple(image[:count] for image in rendering.images)
-        output, landmarks, near = rendering.patch, batch.landmarks, wanted if turned else None
+        output, landmarks, near = rendering.patch, batch.landmarks, wanted if turned else batch.landmarks
         layer, flow = rendering.layer, rendering.flow
         if layer is not None:  # what it draws lies over the person and the backdrop, in a window
             scene = self._scene(batch, count=len(output))
@@ -109,48 +116,50 @@ class Objective(nn.Module):
             output, images = drawn[-1], tuple(image[:count] for image in drawn)
             target = cut(target, layer.window[:count], output.shape[-1])
             landmarks = in_window(landmarks, layer.window[:count])
-            near = None if near is None else in_window(near, layer.window[count:])
+            near = in_window(near, layer.window[count:]) if turned else near
         shown = without_inside(output, flow.openings if isinstance(flow, FaceFlow) else None)
         output = output[:count]
         placed = rendering.keypoints[:count], rendering.deformation[:count]
         values = self.motion_losses(batch, placed, readings=readings)
         fake, real = window(output, batch.corner, config.window), window(target, batch.corner, config.window)
-        if config.loss_pixel:
+        if "pixel" in measured:
             values["pixel"] = losses.pixel_loss(images, target)
-        if layer is not None:
-            if config.loss_share:
-                values["share"] = losses.share_loss(layer.share[:count], rendering.flow.openings[:count])
-            if config.loss_matte and self.priors.matte is not None:
-                with torch.no_grad():
-                    wanted_matte = cut(self._matte(batch.driving.image), layer.window[:count], output.shape[-1])
-                values["matte"] = losses.pixel_loss([cover[:count]], wanted_matte)
-        if config.loss_warp and isinstance(rendering.flow, PaperFlow):
+        if layer is not None and "share" in measured:
+            assert isinstance(flow, FaceFlow)
+            values["share"] = losses.share_loss(layer.share[:count], flow.openings[:count])
+        if layer is not None and "matte" in measured:
+            with torch.no_grad():
+                matte = cut(self._matte(batch.driving.image), layer.window[:count], output.shape[-1])
+            values["matte"] = losses.pixel_loss([cover[:count]], matte)
+        if "warp" in measured and isinstance(rendering.flow, PaperFlow):
             values["warp"] = self._warped(batch, rendering.flow.photo[:count])
-        if config.loss_detail:
+        if "detail" in measured:
             values["detail"] = losses.detail_loss(output, target, landmarks)
-        if self.priors.perceptual is not None:
+        if "perceptual" in measured:
             values["perceptual"] = self._perceptual(images, target, fake, real)
-        if self.priors.face is not None:
-            values["face"] = losses.perceptual_loss(output, target, self.priors.face)
-        if config.loss_landmark:
+        if "face" in measured:
+            assert self.networks.face is not None
+            values["face"] = losses.perceptual_loss(output, target, self.networks.face)
+        if "landmark" in measured:
             with torch.no_grad(), _exact(target):
                 seen = self._detect(grey(target), landmarks).points
             values["landmark"] = self._landmark(self._find(shown[:count], near=landmarks), seen)
         if turned:
             found = self._find(shown[count:], near=near)
-            if config.loss_repose:
+            if "repose" in measured:
                 values["repose"] = self._landmark(found, near)
-            if config.loss_rotation:
+            if "rotation" in measured:
                 values["rotation"] = losses.rotation_loss(found.points, posed.rotation, found.score)
-        if self.priors.identity is not None:
-            values["embedding"] = self._embedding(output, target, landmarks, self.priors.identity)
+        if "embedding" in measured:
+            assert self.networks.identity is not None
+            values["embedding"] = self._embedding(output, target, landmarks, self.networks.identity)
         if discriminator is not None:
-            judged = discriminator(fake)
+            found_fake = discriminator(fake)
             with torch.no_grad():
-                wanted = discriminator(real)
+                found_real = discriminator(real)
             relative = config.gan == "relative"
-            values["gan"] = losses.relative_generator_loss(wanted, judged) if relative else losses.generator_loss(judged)
-            values["matching"] = losses.feature_matching_loss(wanted, judged)
+            gan = losses.relative_generator_loss(found_real, found_fake) if relative else losses.generator_loss(found_fake)
+            values["gan"], values["matching"] = gan, losses.feature_matching_loss(found_real, found_fake)
         return Outcome(values, fake.detach(), real)
 
     def motion_losses(
@@ -161,26 +170,28 @@ class Objective(nn.Module):
         placed: driving keypoints and deformation, readings: of `_readings`, where they are known already.
         """
         model, config = self.model, self.config
+        measured = self._measured("motion")
         source, driving, similar, bent = readings or self._readings(batch)
         placed_driving, deformation = placed or model.keypoints(source.canonical, driving.motion)
         values = {
             "identity": losses.identity_loss(source.canonical, driving.canonical),
             "deformation": losses.deformation_loss(deformation),
         }
-        if config.loss_offset:
+        if "offset" in measured:
             _, still = model.keypoints(source.canonical, source.motion)
             values["offset"] = losses.deformation_loss((deformation + still) / 2)
-        if not model.card.needs_pixels:
+        if "keypoint" in measured:
             placed_source, _ = model.keypoints(source.canonical, source.motion)
             values["keypoint"] = losses.keypoint_loss(placed_source, batch.source_points, self.keypoint_weights)
             values["keypoint"] += losses.keypoint_loss(placed_driving, batch.driving_points, self.keypoint_weights)
+        if "canonical" in measured:
             # One picture doesn't say what a face is like without its expression: no pull where a person has no clip.
             shape = batch.canonical_points
             shape = torch.where(batch.known[:, None, None], shape, source.canonical.detach()[:, : len(VERTICES)])
             values["canonical"] = losses.keypoint_loss(source.canonical, shape, self.keypoint_weights)
-        if config.loss_prior:
+        if "prior" in measured:
             values["prior"] = losses.keypoint_prior_loss(placed_driving, depth=config.prior_depth)
-        if similar is not None and config.loss_ssl:
+        if similar is not None and "ssl" in measured:
             centre = source.motion.expression if config.ssl_centred else None
             values["ssl"] = losses.ssl_loss(driving.motion.expression, similar.motion.expression, centre)
         if bent is not None:
@@ -194,16 +205,18 @@ class Objective(nn.Module):
             values["equivariance"] = torch.stack(parts).mean()
         return values
 
+    def _measured(self, *stages: Stage) -> frozenset[str]:
+        """The losses of these stages that are measured, by name."""
+        return self.config.measured(anchored=self.model.card.supports("anchored"), stages=frozenset(stages))
+
     def _readings(self, batch: Batch) -> Readings:
         """What the motion networks see in source, driving, and the driving face turned, scaled and shifted (eq. 7) and bent
         (eq. 15), where a loss asks for these. One pass: batch norms see all of it.
         """
         config, count = self.config, len(batch)
-        equivariant = bool(config.loss_equivariance)
-        wanted = [
-            bool(config.loss_ssl) or config.transformed_driver or (equivariant and config.equivariance_similar),
-            equivariant,
-        ]
+        measured = self._measured("motion")
+        equivariant = "equivariance" in measured
+        wanted = ["ssl" in measured or (equivariant and config.equivariance_similar), equivariant]
         with torch.no_grad(), _exact(batch.landmarks):
             more = self._transformed(batch, similar=wanted[0], bent=wanted[1])
         if not self.model.card.needs_pixels:
@@ -231,9 +244,9 @@ class Objective(nn.Module):
             images.append(self._bend(batch).image(batch.driving.image))
             points.append(self._bend(batch).points(batch.landmarks))
         if config.transform_jitter:
-            gain = 1 + 0.5 * config.transform_jitter * batch.tint[:, :3, None, None]
+            factor = 1 + 0.5 * config.transform_jitter * batch.tint[:, :3, None, None]
             offset = 0.25 * config.transform_jitter * batch.tint[:, 3:, None, None]
-            images = [(image * gain + offset).clamp(0, 1) for image in images]
+            images = [(image * factor + offset).clamp(0, 1) for image in images]
         if not self.model.card.needs_pixels:
             points = [self._detect(image, near).points for image, near in zip(images, points, strict=True)]
         return [face_of(image, near) for image, near in zip(images, points, strict=True)]
@@ -247,23 +260,24 @@ class Objective(nn.Module):
         moved = warp(batch.source.image, resize_grid(flow, *target.shape[-2:]))
         pyramid = [moved, F.avg_pool2d(moved, 2), F.avg_pool2d(moved, 4)]
         value = losses.pixel_loss(pyramid, target)
-        if self.priors.perceptual is not None:
-            value = value + losses.perceptual_loss(moved, target, self.priors.perceptual)
+        if self.networks.perceptual is not None:
+            value = value + losses.perceptual_loss(moved, target, self.networks.perceptual)
         return value
 
     def _detect(self, image: Tensor, near: Tensor) -> Landmarks:
         """Landmarks of an image, in the region that the landmarks `near` (B,478,3) span."""
         roi = roi_from_landmarks(to_pixels(near, *image.shape[-2:]))
-        return self.priors.landmarker(image, roi)
+        found: Landmarks = self.networks.landmarker(image, roi)
+        return found
 
     def _perceptual(self, images: Sequence[Tensor], target: Tensor, fake: Tensor, real: Tensor) -> Tensor:
         """With `pyramid` the paper's L_P; else the picture at half size and a window at full size: a third of the cost."""
-        assert self.priors.perceptual is not None
+        assert self.networks.perceptual is not None
         if self.config.pyramid:
-            return losses.multi_scale_perceptual_loss(images, target, self.priors.perceptual)
+            return losses.multi_scale_perceptual_loss(images, target, self.networks.perceptual)
         pool = nn.functional.avg_pool2d
-        whole = losses.perceptual_loss(pool(images[-1], 2), pool(target, 2), self.priors.perceptual)
-        return (whole + losses.perceptual_loss(fake, real, self.priors.perceptual)) / 2
+        whole = losses.perceptual_loss(pool(images[-1], 2), pool(target, 2), self.networks.perceptual)
+        return (whole + losses.perceptual_loss(fake, real, self.networks.perceptual)) / 2
 
     def _find(self, output: Tensor, *, near: Tensor) -> Landmarks:
         """Landmarks of the output, looked for in the region that the landmarks `near` span.
@@ -304,8 +318,8 @@ class Objective(nn.Module):
             return Scene(scene.person[again], scene.plate[again])
 
     def _matte(self, image: Tensor) -> Tensor:
-        assert self.priors.matte is not None
-        seen = self.priors.matte(resize(image, (INPUT_SIZE, INPUT_SIZE)))[:, None].float()
+        assert self.networks.matte is not None
+        seen = self.networks.matte(resize(image, (INPUT_SIZE, INPUT_SIZE)))[:, None].float()
         return resize(smooth_step(seen, 0.1, 0.9), (image.shape[-2], image.shape[-1]))
 
     def _embedding(self, output: Tensor, target: Tensor, landmarks: Tensor, identity: FaceFeatures) -> Tensor:

@@ -50,7 +50,9 @@ class Scene:
         done = []
         for image in images:
             size = image.shape[-1]
-            near, share = (part if size == finest else F.interpolate(part, size=(size, size), mode="area") for part in (around, own))
+            near, share = (
+                part if size == finest else F.interpolate(part, size=(size, size), mode="area") for part in (around, own)
+            )
             done.append(torch.lerp(near, image, share))
         return done, person[:, 3:]
 

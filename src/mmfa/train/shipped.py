@@ -7,14 +7,14 @@ import difflib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import ConfigError
 from ..media.files import check_input
+from .config import RENAMED, Config
 
 _ROOT = Path(str(files("mmfa"))) / "configs"
 _VAE = "vae"
-_Config = TypeVar("_Config")
 
 
 def names(*, vae: bool = False) -> list[str]:
@@ -77,17 +77,18 @@ def state_path(state: str) -> Path | None:
     return found[0] if found else None
 
 
-def with_values(config: _Config, words: Sequence[str]) -> _Config:
+def with_values(config: Config, words: Sequence[str]) -> Config:
     """A config dataclass with ``KEY=VALUE`` words set over its own values, as their types want them.
 
     A truth value is true or false, several names have commas between. Raises ConfigError that names the key.
     """
-    kinds = {field.name: str(field.type) for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(config)}
     values: dict[str, Any] = {}
     for word in words:
         key, sign, text = word.partition("=")
         if not sign:
             raise ConfigError(f"--set {word!r} isn't understood: write a key and a value, such as steps=200.")
+        key = RENAMED.get(key, key)
         if key not in kinds:
             near = difflib.get_close_matches(key, kinds, n=1)
             raise ConfigError(f"--set: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
@@ -96,7 +97,7 @@ def with_values(config: _Config, words: Sequence[str]) -> _Config:
         except ValueError as error:
             raise ConfigError(f"--set: {key} must be of type {kinds[key]}, not {text!r}.") from error
     try:
-        return dataclasses.replace(config, **values)  # type: ignore[type-var]
+        return dataclasses.replace(config, **values)
     except ConfigError as error:
         raise ConfigError(f"--set: {error}") from error
 

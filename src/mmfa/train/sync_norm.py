@@ -13,16 +13,21 @@ class _Sum(torch.autograd.Function):
     """The sum over all processes; so is its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(_: Any, x: Tensor) -> Tensor:
         total = x.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(_: Any, *gradients: Tensor) -> Tensor:
         total = gradients[0].clone()
         dist.all_reduce(total)
         return total
+
+
+def _over_processes(x: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]  # torch gives it no annotations
+    return total
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -33,14 +38,15 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
 
     def forward(self, input: Tensor) -> Tensor:
+        """input: (B,C,...), as many samples in every process."""
         if not self.training or not dist.is_initialized():
             return super().forward(input)
         x = input.float()
         axes, shape = [0, *range(2, x.dim())], [1, -1] + [1] * (x.dim() - 2)
         total = x.numel() // x.shape[1] * dist.get_world_size()  # every process has the same number of samples
-        mean = _Sum.apply(x.sum(axes)) / total
+        mean = _over_processes(x.sum(axes)) / total
         centred = x - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(axes)) / total
+        variance = _over_processes(centred.square().sum(axes)) / total
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
             momentum = self.momentum if self.momentum is not None else 0.1
@@ -54,7 +60,8 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 def synchronise_batch_norms(module: nn.Module, *, cuda: bool) -> nn.Module:
     """Make every batch norm of `module` work over all processes; torch's own on CUDA. Weights and names stay."""
     if cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return converted
     for child in module.modules():
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
             child.__class__ = SyncBatchNorm  # type: ignore[assignment]  # same state, another forward

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import os
 import signal
 import threading
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import ConfigError, ModelError
-from ..models.lite import LiteMMFA, LiteParams
+from ..models.lite.model import LiteMMFA, LiteParams
 from ..models.mmfa import MMFA
-from ..models.paper import PaperParams
+from ..models.paper.model import PaperParams
 from ..nets.discriminator import (
     Discriminator,
     DiscriminatorParams,
@@ -90,9 +90,9 @@ class Trainer:
         rest = [p for p in self.model.parameters() if p.requires_grad and id(p) not in ids]
         rates = {"lr": config.learning_rate, "betas": (0.5, 0.999)}
         self.optimizer = torch.optim.Adam([{"params": motion}, {"params": rest}], **rates)  # type: ignore[arg-type]
-        self.judge_optimizer = torch.optim.Adam(self.discriminator.parameters(), **rates)  # type: ignore[arg-type]
+        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), **rates)  # type: ignore[arg-type]
         self.objective = Objective(self.model, config, device=self.device)
-        self._objective, self._judge = self.accelerator.prepare(self.objective, self.discriminator)
+        self._objective, self._discriminator = self.accelerator.prepare(self.objective, self.discriminator)
         self.board = Board(self.output, tensorboard=config.tensorboard) if self.accelerator.is_main_process else None
         self.step = 0
         self.clock = 0.0
@@ -137,7 +137,8 @@ class Trainer:
 
     @property
     def _pairs_at_once(self) -> int:
-        return self.config.batch // self.config.accumulate // self.accelerator.num_processes
+        processes: int = self.accelerator.num_processes
+        return self.config.batch // self.config.accumulate // processes
 
     @property
     def progress(self) -> float:
@@ -203,7 +204,7 @@ class Trainer:
         draw = self.step >= config.draw_from
         adversarial = draw and bool(config.loss_gan or config.loss_matching) and self.step >= config.gan_from
         self.optimizer.zero_grad()
-        self.judge_optimizer.zero_grad()
+        self.discriminator_optimizer.zero_grad()
         sums: dict[str, Tensor] = {}
         parts = batch.chunks(config.accumulate)
         for index, part in enumerate(parts):
@@ -218,9 +219,9 @@ class Trainer:
                 self.accelerator.backward(total / len(parts))
             values = {**outcome.losses, "total": total}
             if adversarial:
-                with self._no_sync(quiet, self._judge):
-                    values["judge"] = self._judge_step(outcome.real, outcome.fake)
-                    self.accelerator.backward(values["judge"] / len(parts))
+                with self._no_sync(quiet, self._discriminator):
+                    values["discriminator"] = self._discriminator_step(outcome.real, outcome.fake)
+                    self.accelerator.backward(values["discriminator"] / len(parts))
             for name, value in values.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach() / len(parts)
         for network in self._frozen():
@@ -230,24 +231,20 @@ class Trainer:
         self.optimizer.step()
         if adversarial:
             nn.utils.clip_grad_norm_(self.discriminator.parameters(), 5.0)
-            self.judge_optimizer.step()
+            self.discriminator_optimizer.step()
         self._update_ema()
         return sums
 
-    def _judge_step(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _discriminator_step(self, real: Tensor, fake: Tensor) -> Tensor:
         with self._autocast():
-            right, wrong = self._judge(torch.cat([real, fake])).logits.chunk(2)
+            right, wrong = self._discriminator(torch.cat([real, fake])).logits.chunk(2)
         relative = self.config.gan == "relative"
         loss = losses.relative_discriminator_loss if relative else losses.discriminator_loss
         return loss(Judgement((), right), Judgement((), wrong))
 
     def _total(self, values: dict[str, Tensor]) -> Tensor:
         """The weighted sum. Raises FloatingPointError that names the losses which are no numbers."""
-        config = self.config
-        weights = {name: float(getattr(config, f"loss_{name}")) for name in values}
-        if "keypoint" in weights:
-            weights["keypoint"] = config.loss_keypoint_final
-            weights["keypoint"] += (config.loss_keypoint - config.loss_keypoint_final) * math.exp(-5 * self.progress)
+        weights = self.config.weights(self.progress)
         total = torch.stack([weights[name] * value.float() for name, value in values.items()]).sum()
         if not bool(total.isfinite()):
             bad = [name for name, value in values.items() if not bool(value.isfinite())]
@@ -262,7 +259,7 @@ class Trainer:
         rate = config.learning_rate * min(1.0, (self.step + 1) / 100) * decay
         for group, factor in zip(self.optimizer.param_groups, (config.motion_rate, 1.0), strict=True):
             group["lr"] = rate * factor
-        self.judge_optimizer.param_groups[0]["lr"] = rate * config.judge_rate
+        self.discriminator_optimizer.param_groups[0]["lr"] = rate * config.discriminator_rate
 
     def _frozen(self) -> list[nn.Module]:
         """The networks that `freeze` names, until step `unfreeze_at` (0: for ever)."""
@@ -307,7 +304,7 @@ class Trainer:
         for name, module in (("model", self.model), ("ema", self.ema), ("discriminator", self.discriminator)):
             tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
         tensors |= checkpoints.pack_optimizer("optimizer", self.optimizer.state_dict())
-        tensors |= checkpoints.pack_optimizer("judge_optimizer", self.judge_optimizer.state_dict())
+        tensors |= checkpoints.pack_optimizer("discriminator_optimizer", self.discriminator_optimizer.state_dict())
         checkpoints.save(Checkpoint(tensors, self.step, self.clock), self.output / "checkpoints", keep=self.config.keep)
         save_pretrained(self.ema, self.output / "model")
 
@@ -337,7 +334,7 @@ class Trainer:
                 raise ValueError(f"the tensors of {name} do not fit")
         for name, state in states.items():
             getattr(self, name).load_state_dict(state)
-        for name in ("optimizer", "judge_optimizer"):
+        for name in ("optimizer", "discriminator_optimizer"):
             optimizer = getattr(self, name)
             optimizer.load_state_dict(checkpoints.unpack_optimizer(checkpoint.part(name), optimizer.state_dict()))
             as_weights_lie(optimizer)
@@ -351,7 +348,7 @@ class Trainer:
         try:
             checkpoint = checkpoints.read(path)
             moments = {}
-            for name in ("optimizer", "judge_optimizer"):
+            for name in ("optimizer", "discriminator_optimizer"):
                 optimizer = getattr(self, name)
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]
                 moments[name] = checkpoints.unpack_optimizer(checkpoint.part(name), optimizer.state_dict())
@@ -381,11 +378,11 @@ class _StopSignals:
 
     def __init__(self) -> None:
         self.asked = False
-        self._before = {}
+        self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def _ask(self, number: int, frame: object) -> None:
+    def _ask(self, *_: object) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
@@ -408,9 +405,9 @@ def _check(config: TrainConfig, world: int) -> None:
     for name in [*names, "faceres"] if config.loss_embedding else names:
         backbone(name)  # an unknown name, or weights that aren't here
     size = params_of(config.model).size if config.model in sizes() else 256
-    judged, compared = config.loss_gan or config.loss_matching, config.loss_perceptual and not config.pyramid
-    seen, needed = round(config.window * size), 46 if config.discriminator == "paper" and judged else 16
-    if (judged or compared) and seen < needed:
+    adversarial, compared = config.loss_gan or config.loss_matching, config.loss_perceptual and not config.pyramid
+    seen, needed = round(config.window * size), 46 if config.discriminator == "paper" and adversarial else 16
+    if (adversarial or compared) and seen < needed:
         raise ConfigError(f"window: {config.window:g} of {size} pixels are {seen}, too few for the networks that look at it.")
 
 

@@ -104,7 +104,7 @@ def reconstruction_loss(white: Tensor, reconstructed: Tensor) -> Tensor:
     return 0.5 * (white - reconstructed).square().sum(1).mean()
 
 
-def judge_loss(real: Tensor, reconstructed: Tensor, sampled: Tensor) -> Tensor:
+def discriminator_loss(real: Tensor, reconstructed: Tensor, sampled: Tensor) -> Tensor:
     """Hinge loss of the discriminator on its logits, (B,1) each; reconstructed and sampled features count half each."""
     return F.relu(1 - real).mean() + 0.5 * (F.relu(1 + reconstructed).mean() + F.relu(1 + sampled).mean())
 
@@ -137,9 +137,9 @@ def fit(feature: Tensor, weight: Tensor, config: VAEConfig, *, quiet: bool = Fal
     generator = torch.Generator().manual_seed(config.seed)
     vae = ExpressionVAE(VAEParams(features=feature.shape[1], code=config.code))
     vae.fit_whitening(feature, weight)
-    judge = ExpressionDiscriminator(feature.shape[1])
+    discriminator = ExpressionDiscriminator(feature.shape[1])
     # Betas: the adversary moves, so old gradients must be forgotten soon.
-    own, adversary = (torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.9)) for net in (vae, judge))
+    own, adversary = (torch.optim.Adam(net.parameters(), config.learning_rate, betas=(0.5, 0.9)) for net in (vae, discriminator))
     white = vae.whiten(feature)
 
     def draw() -> Tensor:
@@ -156,8 +156,8 @@ def fit(feature: Tensor, weight: Tensor, config: VAEConfig, *, quiet: bool = Fal
         reconstruction, kl = reconstruction_loss(real, reconstructed), posterior.divergence().mean()
         loss = config.loss_reconstruction * reconstruction + config.loss_kl * kl
         if config.loss_adversarial:
-            _update(adversary, judge_loss(*judge(torch.cat([draw(), reconstructed, sampled]).detach()).chunk(3)))
-            loss = loss + config.loss_adversarial * adversarial_loss(judge(torch.cat(made)))
+            _update(adversary, discriminator_loss(*discriminator(torch.cat([draw(), reconstructed, sampled]).detach()).chunk(3)))
+            loss = loss + config.loss_adversarial * adversarial_loss(discriminator(torch.cat(made)))
         if not bool(loss.isfinite()):
             raise FloatingPointError(f"Step {step}: the loss of the expression VAE is not a number; lower learning_rate.")
         _update(own, loss)

@@ -57,4 +57,11 @@ def migrate_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return changed
 
 
-KIND = Kind(name=NAME, params=LiteParams, build=LiteMMFA, sizes={"lite": lite, "tiny": tiny}, migrate=migrate, migrate_weights=migrate_weights)
+KIND = Kind(
+    name=NAME,
+    params=LiteParams,
+    build=LiteMMFA,
+    sizes={"lite": lite, "tiny": tiny},
+    migrate=migrate,
+    migrate_weights=migrate_weights,
+)

@@ -60,7 +60,6 @@ class FaceSource(Source):
         return FaceSource(features, change(self.canonical), motion, change(self.keypoints), change(self.window))
 
 
-
 @dataclass(frozen=True)
 class FaceMoved(Moved):
     """Besides, the driving motion in the grid of the `window` (B,3) that it is drawn in."""
@@ -119,7 +118,7 @@ class LiteMMFA(MMFA):
         return Motion(rotation=face.rotation, scale=scale, translation=translation, expression=expression)
 
     def window(self, signal: Motion) -> Tensor:
-        middle = (signal.rotation @ signal.rotation.new_tensor(_CENTRE))[:, :2]
+        middle: Tensor = (signal.rotation @ signal.rotation.new_tensor(_CENTRE))[:, :2]
         return torch.cat([signal.translation[:, :2] + signal.scale * middle, _REACH * signal.scale], 1)
 
     def features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> MirroredFeatures:
@@ -185,7 +184,8 @@ class LiteMMFA(MMFA):
         source = prepared if len(prepared.canonical) == len(signal) else prepared.expand(len(signal))
         assert isinstance(source, FaceSource)
         moved = self.move(source, signal, gain=gain)
-        flow: FaceFlow = moved.flow
+        flow = moved.flow
+        assert isinstance(flow, FaceFlow)
         drawn = self.generator(source.features, flow)
         half, centre = moved.window[:, None, 2:], moved.window[:, None, :2]
         with full_precision(signal.scale):
