@@ -31,7 +31,7 @@ def tiny() -> LiteParams:
     return replace(
         base,
         size=64,
-        view=48,
+        view=64,
         appearance=LiteAppearanceParams(volume_channels=4, depth=4, widths=(4, 8, 8, 16)),
         dense_motion=LiteDenseMotionParams(volume_channels=4, depth=4, widths=(8, 8, 16), fine_width=8),
         generator=LiteGeneratorParams(volume_channels=4, depth=4, width=16, stages=(8, 8, 4), skips=(4, 8, 8), blocks=1, hint=8),
