@@ -433,14 +433,19 @@ def _starts(pid: int, place: Place) -> bool:
 def _tracks(pid: int, place: Place) -> bool:
     """The driving video is open, and not only for a first look."""
     for _ in range(4):
-        if not any(link.readlink().name == "long.mp4" for link in _open_files(pid)):
+        if not any(path.name == "long.mp4" for path in _open_files(pid)):
             return False
         time.sleep(0.1)
     return True
 
 
 def _open_files(pid: int) -> list[Path]:
-    return [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    """Where the descriptors of a process lead; one may be closed while they are read."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(link.readlink())
+    return found
 
 
 def _renders(pid: int, place: Place) -> bool:
