@@ -44,6 +44,7 @@ class Card:
     needs_pixels: bool = True
 
     def supports(self, ability: Ability) -> bool:
+        """Whether the model can do this."""
         return ability in self.abilities
 
     @property
@@ -73,6 +74,7 @@ class FaceInput:
     translation: Tensor
 
     def to(self, device: torch.device | str) -> FaceInput:
+        """The same on a device."""
         return FaceInput(*(getattr(self, part.name).to(device) for part in fields(self)))
 
     def __getitem__(self, index: slice | Tensor) -> FaceInput:
@@ -111,6 +113,7 @@ class Signal:
         return self._map(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str) -> Self:
+        """The same on a device."""
         return self._map(lambda tensor: tensor.to(device))
 
     def expand(self, count: int) -> Self:

@@ -31,25 +31,31 @@ class TorchEngine:
 
     @property
     def card(self) -> Card:
+        """What the model is and can do."""
         return self.model.card
 
     @property
     def precision(self) -> str:
+        """What it computes in: float32 or bfloat16."""
         return str(self.dtype).removeprefix("torch.")
 
     @torch.no_grad()
     def signal(self, face: FaceInput) -> Any:
+        """What drives a frame, for each face of the batch; on the CPU."""
         return self.model.signal(face.to(self.device)).to("cpu")
 
     @torch.no_grad()
     def prepare(self, face: FaceInput) -> Any:
+        """All that one photo needs, once; on the engine's device."""
         return self.model.prepare(face.to(self.device))
 
     @torch.no_grad()
     def render(self, prepared: Any, signal: Signal, *, gain: Tensor | None = None) -> Tensor:
+        """Patches (B,3,S,S) float32 in [0,1], on the CPU, of one prepared photo under B signals."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             patch = self.model.render(prepared, signal.to(self.device), gain=gain).patch
         return patch.float().cpu()
 
     def gain(self, *, lips: float, eyes: float) -> Tensor | None:
+        """Factors for `render`, on the engine's device; None where both are 1. Raises ModelError for a model that can't."""
         return self.model.gain(lips=lips, eyes=eyes)
