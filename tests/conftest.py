@@ -33,6 +33,7 @@ from mmfa.demo import DRIVING, SOURCE, packaged  # noqa: E402
 from mmfa.media.image import Array  # noqa: E402
 from mmfa.media.video import VideoReader  # noqa: E402
 from mmfa.priors import face_features  # noqa: E402
+from mmfa.priors.hub import hub_path  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -117,7 +118,7 @@ def faceres_weights() -> dict[str, torch.Tensor]:
 def faceres(faceres_weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for FaceRes, whose real weights don't come with the package, in a torch hub cache of the test's own."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    path = face_features.hub_path(face_features.FILE)
+    path = hub_path(face_features.FILE)
     path.parent.mkdir(parents=True)
     save_file(faceres_weights, str(path))
     return path

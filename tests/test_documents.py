@@ -50,5 +50,5 @@ def test_what_is_no_file_and_no_text(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="not a regular file"):
         read_text("/dev/zero")
     (tmp_path / "a").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError):
+    with pytest.raises(UnicodeDecodeError):
         read_text(tmp_path / "a")

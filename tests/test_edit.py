@@ -15,6 +15,7 @@ from mmfa.edit import (
     POSSIBLE,
     TRAINED,
     Amplitude,
+    Attribute,
     Edit,
     RangeWarning,
     Span,
@@ -32,6 +33,7 @@ from mmfa.geometry import euler_to_matrix, matrix_to_euler
 from mmfa.media.image import Array
 from mmfa.models.paper import tiny_paper
 from mmfa.motion import Motion
+from mmfa.portrait import KeypointModel
 from mmfa.priors.landmarks import detect_single
 from mmfa.priors.pose import head_pose
 from mmfa.registry import build
@@ -72,7 +74,7 @@ def test_take_all_is_the_driver_and_take_none_is_the_source() -> None:
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_take_moves_the_named_attribute_alone(attribute: str) -> None:
+def test_take_moves_the_named_attribute_alone(attribute: Attribute) -> None:
     source, driving = clip(1, seed=1), clip(4, seed=2)
     taken = take(source, driving, [attribute])
     from_driver = {attribute, "intensity"} if attribute == "expression" else {attribute}
@@ -143,9 +145,11 @@ def test_units_of_the_sliders() -> None:
 
 def test_neutral_keeps_the_pose_and_drops_the_deformation() -> None:
     motion = replace(clip(2), expression=torch.randn(2, 64))
+    model = build("tiny")
+    assert isinstance(model, KeypointModel)
     for neutral in (neutralise(motion), Edit(expression="neutral").apply(motion)):
         assert_same(neutral, motion, "rotation", "scale", "translation")
-        assert not build("tiny").keypoints(torch.rand(2, 65, 3), neutral)[1].any()
+        assert not model.keypoints(torch.rand(2, 65, 3), neutral)[1].any()
     with pytest.raises(ConfigError, match="one of the two"):
         Edit(expression="neutral", intensity=0.5)
 
@@ -184,7 +188,7 @@ def test_the_clips_own_borders_have_no_ramp() -> None:
 
 @pytest.mark.parametrize(("start", "end"), [(5.0, None), (1.0, 4.5), (-1.0, 2.0), (float("nan"), None)])
 def test_ranges_outside_the_clip(start: float, end: float | None) -> None:
-    with pytest.raises(MediaError, match="lasts 4.00 s"):
+    with pytest.raises(MediaError, match=r"lasts 4\.00 s"):
         Span(start=start, end=end).weights(100, fps=25.0)
     with pytest.raises(MediaError, match="before it starts"):
         Span(start=3.0, end=2.0).weights(100, fps=25.0)
@@ -232,6 +236,7 @@ def test_values_beyond_training_warn_and_are_clipped_unless_unclipped() -> None:
 
 def test_amplitude_scales_its_own_keypoints_alone() -> None:
     model = build("tiny").eval()
+    assert isinstance(model, KeypointModel)
     canonical, motion = torch.rand(2, 65, 3), replace(clip(2), expression=torch.randn(2, 64))
     plain = model.keypoints(canonical, motion)[1]
     changed = model.keypoints(canonical, motion, gain=model.gain(lips=1.2, eyes=0.5))[1]

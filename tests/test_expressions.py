@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -259,7 +260,7 @@ def test_saving_and_loading_changes_nothing(space, model, copy) -> None:
 
 
 def test_other_weights_of_the_model_are_noticed(copy, model) -> None:
-    other = from_pretrained(copy)
+    other: Any = from_pretrained(copy)
     other.expression_encoder.head[0].weight.data[0, 0] += 1
     assert fingerprint(other) != fingerprint(model)
     with pytest.raises(ModelError, match="belongs to other weights of the model"):

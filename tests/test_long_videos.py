@@ -2,6 +2,7 @@
 
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ import torch
 
 from mmfa.animate import AnimateReport, Animator
 from mmfa.driving import Rows, SignalBuffer
+from mmfa.edit import Edit, Span
 from mmfa.errors import FaceError, MediaError
 from mmfa.media.image import Array
 from mmfa.media.video import VideoReader
 from mmfa.motion import Motion
-from mmfa.priors.landmarks import FaceTracker
+from mmfa.priors.landmarks import FaceTracker, TrackedFace
+from mmfa.watch import Progress, Watch
 
 
 @pytest.fixture
@@ -68,11 +71,48 @@ def test_absolute_motion_has_the_size_and_place_of_the_whole_clips(ready, drivin
 
 def test_the_first_frame_comes_after_the_first_look(ready, driving, tmp_path, monkeypatch) -> None:
     tracked: list[int] = []
-    track, at = FaceTracker.track, {}
-    monkeypatch.setattr(FaceTracker, "track", lambda self, image: (tracked.append(1), track(self, image))[1])
+    track, at = FaceTracker.track, dict[int, int]()
+
+    def counted(self: FaceTracker, image: Array) -> TrackedFace | None:
+        tracked.append(1)
+        return track(self, image)
+
+    monkeypatch.setattr(FaceTracker, "track", counted)
     ready.animate(driving, tmp_path / "o.mp4", glance=10, on_frame=lambda n, _: at.setdefault(n, len(tracked)), anchor="first")
     assert at[0] <= 10 + 2, "looked at 10, then one frame without a face and one with"
     assert at[19] == at[0] + 18, "afterwards one frame is tracked for each that is rendered"
+
+
+def test_an_edit_is_rendered_while_it_is_tracked(ready, driving, tmp_path, monkeypatch) -> None:
+    """What is taken of the driver and what is set by hand hold frame by frame, as for the whole clip."""
+    edit = Edit(yaw=20.0, expression="neutral")
+    chosen: dict[str, Any] = {"attributes": ["rotation", "translation"], "edit": edit, "anchor": 7, "smoothing": 0}
+    whole, _ = animated(ready, driving, tmp_path, **chosen)
+    tracked: list[int] = []
+    track, at = FaceTracker.track, dict[int, int]()
+
+    def counted(self: FaceTracker, image: Array) -> TrackedFace | None:
+        tracked.append(1)
+        return track(self, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FaceTracker, "track", counted)
+        streamed, report = animated(
+            ready, driving, tmp_path, glance=12, on_frame=lambda n, _: at.setdefault(n, len(tracked)), **chosen
+        )
+    assert report.frames == 20 and at[0] <= 12 + 2 and at[19] == at[0] + 18
+    (faces, height), (others, _) = landmarks(whole), landmarks(streamed)
+    assert float((faces - others).norm(dim=-1).mean()) < 0.006 * height
+    assert float(faces.std(0).norm(dim=-1).mean()) > 0.05 * height, "the head must move for that to mean something"
+
+
+@pytest.mark.parametrize("chosen", [{"edit": Edit(yaw=5.0), "span": Span(start=0.5)}, {"edit": "clip"}], ids=["span", "clip"])
+def test_an_edit_that_differs_from_frame_to_frame_is_applied_to_the_whole(ready, driving, tmp_path, chosen) -> None:
+    if chosen["edit"] == "clip":
+        chosen = {"edit": Edit(expression=ready.photo.signal.expand(20))}
+    seen: list[Progress] = []
+    ready.animate(driving, tmp_path / "o.mp4", glance=12, watch=Watch(on_progress=seen.append), **chosen)
+    assert {progress.stage for progress in seen} == {"motion", "render"}
 
 
 def test_the_automatic_anchor_is_a_frame_that_was_looked_at(ready, driving, tmp_path) -> None:
@@ -87,14 +127,14 @@ def test_the_automatic_anchor_is_a_frame_that_was_looked_at(ready, driving, tmp_
 def test_an_anchor_outside_or_without_a_face_is_refused_and_nothing_written(ready, driving, tmp_path) -> None:
     with pytest.raises(MediaError, match="anchor frame 20 is outside the driving video of 20 frames"):
         ready.animate(driving, tmp_path / "o.mp4", glance=12, anchor=20)
-    with pytest.raises(FaceError, match="anchor frame 16 of .* shows no face"):
+    with pytest.raises(FaceError, match=r"anchor frame 16 of .* shows no face"):
         ready.animate(driving, tmp_path / "o.mp4", glance=12, anchor=16)
     assert not list(tmp_path.iterdir())
 
 
 def test_no_face_anywhere(ready, clip_writer, tmp_path) -> None:
     clip_writer(tmp_path / "grey.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 30, fps=10, sound=False)
-    with pytest.raises(FaceError, match="No face found in .*grey.mp4"):
+    with pytest.raises(FaceError, match=r"No face found in .*grey\.mp4"):
         ready.animate(tmp_path / "grey.mp4", tmp_path / "o.mp4", glance=10)
     assert not (tmp_path / "o.mp4").exists()
 

@@ -20,6 +20,7 @@ from mmfa.motion import (
     rotation_log,
     stretch,
 )
+from mmfa.portrait import KeypointModel
 from mmfa.registry import build
 
 NAMES = ("rotation", "scale", "translation", "expression")
@@ -241,6 +242,7 @@ def test_load_refuses_a_mirrored_rotation(tmp_path):
 
 def test_no_deformation_at_intensity_0_and_twice_as_much_at_2():
     model = build("tiny").eval()
+    assert isinstance(model, KeypointModel)
     canonical, motion = torch.rand(3, 65, 3), replace(_motion(), expression=torch.randn(3, 64))
     _, once = model.keypoints(canonical, motion)
     placed, none = model.keypoints(canonical, replace(motion, intensity=torch.zeros(3, 1)))

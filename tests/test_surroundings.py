@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from mmfa.priors import face_features, vgg
+from mmfa.priors.hub import hub_path
 
 _SCRIPT = """
 import json, pathlib, tempfile, torch
@@ -17,7 +18,7 @@ print(json.dumps([str(pathlib.Path.home()), torch.hub.get_dir(), tempfile.gettem
 
 def test_optional_weights_of_this_machine_are_out_of_sight() -> None:
     assert not face_features.available()
-    assert not any(face_features.hub_path(p.file).exists() for p in (vgg.vgg19_params(), vgg.vggface_params()))
+    assert not any(hub_path(p.file).exists() for p in (vgg.vgg19_params(), vgg.vggface_params()))
 
 
 def test_programs_that_tests_start_have_the_same_home_and_caches() -> None:

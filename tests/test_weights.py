@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmfa.errors import ModelError
-from mmfa.models.lite import LiteMMFA, tiny
-from mmfa.models.paper import PaperMMFA, tiny_paper
+from mmfa.models.lite import tiny
+from mmfa.models.lite.model import LiteMMFA
+from mmfa.models.paper import tiny_paper
+from mmfa.models.paper.model import PaperMMFA
 from mmfa.registry import build
 from mmfa.weights import from_pretrained, save_pretrained
 

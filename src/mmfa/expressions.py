@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,7 @@ def interpolate_motions(space: ExpressionSpace, waypoints: Sequence[Motion], *, 
     """
     if len(waypoints) < 2 or steps < 1:
         raise ConfigError(f"An interpolation needs 2 waypoints and 1 step, not {len(waypoints)} and {steps}.")
-    clips = [_segment(space, first, second, steps) for first, second in zip(waypoints[:-1], waypoints[1:], strict=True)]
+    clips = [_segment(space, first, second, steps) for first, second in pairwise(waypoints)]
     clips.append(waypoints[-1])
     path = Motion.concatenate(clips)
     same_features(path, pose)

@@ -29,6 +29,7 @@ class PixelFace:
 
     @staticmethod
     def of(face: TrackedFace, image: Array) -> PixelFace:
+        """A tracked face, whose landmarks are in grid coordinates, in pixels of `image` (H,W,3)."""
         return PixelFace(to_pixels(face.points, image.shape[0], image.shape[1]))
 
     @property
@@ -39,10 +40,10 @@ class PixelFace:
 
 
 def whole_picture(image: Array) -> CropBox:
-    """The largest centred square of a picture: what `--no-crop` uses. Raises MediaError for panoramas."""
+    """The largest centred square of a picture: what is used in place of a crop. Raises MediaError for panoramas."""
     height, width = image.shape[:2]
     if max(height, width) > 4 * min(height, width):
-        raise MediaError(f"A picture of {width} x {height} pixels can't be used whole; leave out --no-crop.")
+        raise MediaError(f"A picture of {width} x {height} pixels is too long to be used whole; let the face be cropped.")
     return CropBox(width / 2, height / 2, min(height, width))
 
 

@@ -186,8 +186,9 @@ def rotation_exp(vector: Tensor) -> Tensor:
     # In float64: single precision would be off by 1e-5 near half a turn.
     x, y, z = vector.double().unbind(1)
     zero = torch.zeros_like(x)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).unflatten(1, (3, 3))
-    return torch.linalg.matrix_exp(skew).to(vector)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).reshape(-1, 3, 3)
+    rotation: Tensor = torch.linalg.matrix_exp(skew)
+    return rotation.to(vector)
 
 
 def blend(first: Motion, second: Motion, weight: Tensor | float) -> Motion:

@@ -46,6 +46,7 @@ class Card:
     view: int = 0
 
     def supports(self, ability: Ability) -> bool:
+        """Whether the model can do this."""
         return ability in self.abilities
 
     @property
@@ -75,6 +76,7 @@ class FaceInput:
     translation: Tensor
 
     def to(self, device: torch.device | str) -> FaceInput:
+        """The same on a device."""
         return FaceInput(*(getattr(self, part.name).to(device) for part in fields(self)))
 
     def __getitem__(self, index: slice | Tensor) -> FaceInput:
@@ -113,6 +115,7 @@ class Signal:
         return self._map(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str) -> Self:
+        """The same on a device."""
         return self._map(lambda tensor: tensor.to(device))
 
     def expand(self, count: int) -> Self:

@@ -42,10 +42,7 @@ def parse_modes(mode: Modes) -> dict[Attribute, Mode]:
     for one in known:
         if mode == one:
             return dict.fromkeys(ATTRIBUTES, one)
-    if isinstance(mode, str):
-        pairs = [word.partition("=")[::2] for word in mode.split(",")]
-    else:
-        pairs = list(mode.items())
+    pairs = [word.partition("=")[::2] for word in mode.split(",")] if isinstance(mode, str) else list(mode.items())
     modes: dict[Attribute, Mode] = dict.fromkeys(ATTRIBUTES, "relative")
     for name, wanted in pairs:
         if wanted not in known:
@@ -58,4 +55,5 @@ def motion_distance(source: Motion, driving: Motion) -> Tensor:
     """How far each driving frame (T,) is from the source's pose (15 degrees count 1) and expression (one spread counts 1)."""
     angle = geodesic_angle(driving.rotation, source.rotation.expand_as(driving.rotation)) / 15
     spread = driving.expression.std(0, correction=0).norm().clamp_min(1e-6)
-    return angle + (driving.expression - source.expression).norm(dim=1) / spread
+    distance: Tensor = angle + (driving.expression - source.expression).norm(dim=1) / spread
+    return distance

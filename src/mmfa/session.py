@@ -7,22 +7,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
+from .compose import Canvas, Pasted, PersonCanvas
 from .device import Precision
 from .driving import GLANCE, Framing, SignalBuffer, SignalTracker, Tracked, track
-from .edit import Amplitude, Edit, Span
+from .edit import ATTRIBUTES, Amplitude, Attribute, Edit, Span, take
 from .engine import Engine
 from .engine.torch import TorchEngine
 from .errors import FaceError, MediaError, ModelError
-from .compose import Canvas, Pasted, PersonCanvas
 from .faces import PixelFace, crop_box, face_input, whole_picture, window_box
 from .media.crop import CropBox
 from .media.crop import crop as crop_out
@@ -41,8 +41,8 @@ from .watch import Watch
 from .weights import from_pretrained
 
 Anchor = int | Literal["auto", "first"]
-LONGEST_SIDE = 1280
-"""Photos are reduced to this, in pixels, before they are animated: the output video has the photo's size."""
+PHOTO_PIXELS = 1280 * 1280
+"""Larger photos are reduced to so many pixels before they are animated: the output video has the photo's size."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Priors:
 
     @staticmethod
     def shipped() -> Priors:
+        """Those that come with the package."""
         return Priors(FaceDetector(), FaceLandmarker(), PersonMatte())
 
 
@@ -121,7 +122,7 @@ class Session:
         Raises MediaError for a file that is no usable image, FaceError when the face is not there.
         """
         if isinstance(image, str | Path):
-            picture, shown = read_picture(image, max_pixels=LONGEST_SIDE**2), str(image)
+            picture, shown = read_picture(image, max_pixels=PHOTO_PIXELS), str(image)
         else:
             picture, shown = Picture(image, (image.shape[1], image.shape[0])), "the source picture"
         landmarks, box, faces = self._one_face(picture.image, shown, face=face, crop=crop)
@@ -144,7 +145,7 @@ class Session:
 
         Raises like `photo`.
         """
-        picture = read_image(image, max_pixels=LONGEST_SIDE**2) if isinstance(image, str | Path) else image
+        picture = read_image(image, max_pixels=PHOTO_PIXELS) if isinstance(image, str | Path) else image
         shown = str(image) if isinstance(image, str | Path) else name or "the driving picture"
         landmarks, box, faces = self._one_face(picture, shown, face=face, crop=crop)
         return Tracked(self.engine.signal(self._input(picture, landmarks, box)), 0, faces)
@@ -185,7 +186,7 @@ class Session:
             VideoReader(path)
         except MediaError:
             try:
-                picture = read_image(path, max_pixels=LONGEST_SIDE**2)
+                picture = read_image(path, max_pixels=PHOTO_PIXELS)
             except MediaError as error:
                 raise MediaError(f"{path} is neither a motion file, nor a video, nor a picture that can be read.") from error
             return self.track_photo(picture, face=face, crop=crop, name=str(path))
@@ -323,6 +324,7 @@ class Session:
         crop: bool = True,
         batch: int | None = None,
         smoothing: float = DEFAULT_STRENGTH,
+        attributes: Collection[Attribute] = ATTRIBUTES,
         edit: Edit | None = None,
         span: Span | None = None,
         amplitude: Amplitude | None = None,
@@ -333,14 +335,17 @@ class Session:
         """Animate the photo by a video or a motion file, into a video with the driving video's sound; all or nothing.
 
         mode: by default relative, and absolute for a model that knows no other. smoothing: 0 (off) to 1, of the driving motion
-        (`mmfa.smooth`). edit: what to set by hand after that, in the time range `span`. amplitude: factors on the movement of
-        lips and eyes.
+        (`mmfa.smooth`). attributes: what to take of it; the others stay the photo's. edit: what to set by hand after that, in the
+        time range `span`. amplitude: factors on the movement of lips and eyes.
         glance: a video of more frames is rendered while it is tracked, so that the first frame comes soon and memory stays flat.
-        Its crop and the automatic anchor come from a first look at so many frames, spread over all of it. A shorter one, or one with an `edit`, is tracked whole first.
+        Its crop and the automatic anchor come from a first look at so many frames, spread over all of it. A shorter one, or one
+        with a `span` or an `edit` that differs from frame to frame, is tracked whole first.
         """
         watch, modes, card = watch or Watch(), self.modes(mode), self.engine.card
         from_file = is_motion_file(driving)
-        if not from_file and edit is None and ((reader := VideoReader(driving)).info.frame_count or 0) > glance:
+        change = partial(self._edited, photo, attributes=attributes, edit=edit, span=span)
+        framewise = not from_file and span is None and (edit is None or edit.uniform)
+        if framewise and ((reader := VideoReader(driving)).info.frame_count or 0) > glance:
             return self._animate_streaming(
                 photo,
                 reader,
@@ -350,6 +355,7 @@ class Session:
                 crop=crop,
                 batch=batch,
                 smoothing=smoothing,
+                change=change,
                 amplitude=amplitude,
                 on_frame=on_frame,
                 most=glance,
@@ -363,9 +369,7 @@ class Session:
             if "relative" in modes.values():
                 index = self.anchor_index(photo, signal, anchor)
                 signal = self.relative(photo, signal, anchor=index, mode=modes)
-        if edit is not None:
-            card.require("edit")
-            signal = edit.apply(signal, span=span)
+        signal = change(signal)
         sound = None if from_file else Path(driving)
         self.write(photo, signal, output, sound=sound, amplitude=amplitude, batch=batch, on_frame=on_frame, watch=watch)
         fps = signal.fps or DEFAULT_FPS
@@ -395,12 +399,13 @@ class Session:
         crop: bool,
         batch: int | None,
         smoothing: float,
+        change: Callable[[Any], Any],
         amplitude: Amplitude | None,
         on_frame: Callable[[int, Array], None] | None,
         most: int,
         watch: Watch,
     ) -> AnimateReport:
-        """`animate` for a long video: tracked, smoothed and rendered frame by frame."""
+        """`animate` for a long video: tracked, smoothed, changed and rendered frame by frame."""
         fps, name, total = float(reader.info.fps), str(reader.path), reader.info.frame_count
         seen = self._glance(reader, most, crop=crop, watch=watch)
         tracker = self._tracker(crop=crop, measured=seen.framing.measured, name=name)
@@ -416,10 +421,22 @@ class Session:
             signals = (relative_motion(photo.signal, signal, anchor=start, mode=modes) for signal in signals)
             wanted = relative_motion(photo.signal, seen.signal, anchor=start, mode=modes)
         self._check(photo, wanted)
-        frames = self._drawn(photo, self._batches(signals, batch), paste_back=True, amplitude=amplitude)
+        frames = self._drawn(photo, self._batches(map(change, signals), batch), paste_back=True, amplitude=amplitude)
         watched = watch.over(frames, "render", total)
         count = self._write(photo, watched, output, fps=fps, sound=reader.path, on_frame=on_frame)
         return AnimateReport(Path(output), count, fps, tracker.held, index, photo.faces, tracker.faces)
+
+    def _edited(
+        self, photo: Photo, signal: Any, *, attributes: Collection[Attribute], edit: Edit | None, span: Span | None
+    ) -> Any:
+        """The photo's own signal with `attributes` of another one, and that edited. Raises ModelError where it is no motion."""
+        if not set(ATTRIBUTES) <= set(attributes):
+            self.engine.card.require("edit")
+            signal = take(photo.signal, signal, attributes)
+        if edit is not None:
+            self.engine.card.require("edit")
+            signal = edit.apply(signal, span=span)
+        return signal
 
     def _glance(self, reader: VideoReader, most: int, *, crop: bool, watch: Watch) -> _Glance:
         """A first look at `most` frames of a video. Raises FaceError when none of them shows a face."""

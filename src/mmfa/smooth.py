@@ -76,7 +76,7 @@ class MotionSmoother:
         # The scale is smoothed as its logarithm: halving and doubling are alike.
         values = {"rotation": motion.rotation, "scale": motion.scale.log(), "translation": motion.translation}
         values["expression"] = motion.expression
-        smoothed = {name: torch.cat([track(frame) for frame in values[name].split(1)]) for name, track in self._tracks.items()}
+        smoothed = {name: torch.cat([track(frame[None]) for frame in values[name]]) for name, track in self._tracks.items()}
         return replace(
             motion,
             rotation=smoothed["rotation"],

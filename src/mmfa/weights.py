@@ -114,7 +114,7 @@ def bounded_by(path: Path) -> Iterator[None]:
 
 
 class _Allowance(TorchFunctionMode):
-    """Counts the elements of new tensors. (To build on the meta device first would tell as much, after importing sympy.)"""
+    """Counts the elements of new tensors; to build on the meta device first would tell as much, after importing sympy."""
 
     def __init__(self, elements: int) -> None:
         super().__init__()

@@ -177,7 +177,7 @@ def test_bad_drivers(own, portrait, clip_writer, tmp_path, capsys) -> None:
         tmp_path / "none.mp4": "does not exist",
         tmp_path: "is a folder",
         saved(tmp_path / "v.safetensors", clip, version="7"): "version 7",
-        saved(tmp_path / "n.safetensors", clip, expression=torch.zeros(3, 5)): f"{width} expression features, the other 5",
+        saved(tmp_path / "n.safetensors", clip, expression=torch.zeros(3, 5)): f"has 5 expression features, this model {width}",
         saved(tmp_path / "nan.safetensors", clip, scale=torch.full((3, 1), float("nan"))): "not numbers",
         saved(tmp_path / "loud.safetensors", clip, intensity=torch.full((3, 1), 1e9)): "1e+09 in its intensity",
     }
@@ -232,6 +232,15 @@ def test_what_does_not_fit_together(clip_file, driving, portrait, tmp_path, caps
         assert word in message, message
     assert "canonical faces are a picture" in refused(capsys, "canonical", portrait, "-o", video)
     assert not picture.exists() and not video.exists()
+
+
+def test_a_clip_for_one_expression_is_refused_before_it_is_tracked(portrait, driving, tmp_path, capsys, monkeypatch) -> None:
+    def track(*_: object, **__: object) -> None:
+        raise AssertionError("the clip was tracked")
+
+    monkeypatch.setattr(Session, "track", track)
+    message = refused(capsys, "edit", portrait, "-o", tmp_path / "out.png", "--expression", driving)
+    assert f"{driving} has 8 frames; say which one, as {driving}@SECONDS" in message
 
 
 # -- named directions ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from argparse import _SubParsersAction
+from argparse import ArgumentParser, _SubParsersAction
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +22,7 @@ WRITES_NOTHING = {"info"}
 OF_A_FILE = {"run"}  # what it writes, and whether over older files, its JSON says
 
 
-def commands() -> dict[str, object]:
+def commands() -> dict[str, ArgumentParser]:
     """Every command of the program, by name."""
     (action,) = (action for action in _parser()._actions if isinstance(action, _SubParsersAction))
     return dict(action.choices)

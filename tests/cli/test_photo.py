@@ -13,7 +13,7 @@ from mmfa.session import Session
 @pytest.fixture(autouse=True)
 def _model_loaded_once(animator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "from_pretrained", classmethod(lambda cls, *a, **k: animator.session))
-    monkeypatch.setattr(session, "LONGEST_SIDE", 300)
+    monkeypatch.setattr(session, "PHOTO_PIXELS", 300 * 300)
 
 
 @pytest.mark.parametrize("command", ["edit", "animate"])

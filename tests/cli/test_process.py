@@ -82,9 +82,14 @@ def test_worker_processes_are_interrupted_too(monkeypatch) -> None:
     """Ctrl-C reaches them by itself, `kill` the main process alone."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stderr=subprocess.DEVNULL) as worker:
         monkeypatch.setattr(multiprocessing, "active_children", lambda: [worker])
-        with pytest.raises(Ended), ended_by_signals():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
+
+        def work() -> None:
+            with ended_by_signals():
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+
+        with pytest.raises(Ended):
+            work()
         assert worker.wait(30) == -signal.SIGINT
 
 
@@ -101,7 +106,7 @@ def test_it_runs_in_another_thread(command) -> None:
 
 def test_a_full_output_is_told_in_one_sentence(capsys, monkeypatch) -> None:
     for words in (["info", "tiny"], ["edit", "--help"]):
-        with open("/dev/full", "w") as full:
+        with Path("/dev/full").open("w") as full:
             monkeypatch.setattr(sys, "stdout", full)
             assert main(words) == 2
             assert sys.stdout is full
@@ -160,7 +165,7 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path) -> None:
 
 
 def test_words_that_cannot_be_told_stop_no_work(command, monkeypatch) -> None:
-    with open("/dev/full", "wb", buffering=0) as full:
+    with Path("/dev/full").open("wb", buffering=0) as full:
         monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(full, write_through=True))
         assert main(command) == 0
     assert Path(command[-1]).stat().st_size > 0

@@ -10,7 +10,7 @@ from PIL import Image
 
 import mmfa
 from mmfa.cli import common, vae
-from mmfa.cli.common import perform, request_from
+from mmfa.cli.common import in_options, perform, request_from
 from mmfa.errors import MmfaError
 from mmfa.expressions import NAMES, ExpressionSpace
 from mmfa.media.image import Array, read_image
@@ -28,7 +28,7 @@ def run(*arguments: object) -> None:
     vae.add_parser(parser.add_subparsers(required=True))
     options = parser.parse_args([str(argument) for argument in arguments])
     if hasattr(options, "request"):
-        perform(request_from(options), quiet=options.quiet)
+        perform(request_from(options), quiet=options.quiet, word=in_options(options.parser))
     else:
         options.run(options)
 

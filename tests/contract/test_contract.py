@@ -165,7 +165,7 @@ def test_saved_and_loaded_it_gives_the_same_frames(name: str, toy: Path, portrai
         session = Session(ENGINES["torch"](one))
         photo = session.photo(portrait)
         frames.append(next(session.render(photo, photo.signal)))
-    assert np.array_equal(*frames)
+    assert np.array_equal(frames[0], frames[1])
 
 
 # -- what a model can't do ----------------------------------------------------------------------------------------------
@@ -230,5 +230,5 @@ def test_a_foreign_kind_is_evaluated(toy: Path, carphone_frames: list[Array], tm
     assert main(words) == 0
     report = Report.load(tmp_path / "report" / "report.json")
     assert report.clips == 2 and report.frames == 10 and report.figure("psnr") is not None
-    with pytest.raises(ModelError, match="can't be edited|has no keypoints"):
+    with pytest.raises(ModelError, match=r"can't be edited|has no keypoints"):
         evaluate(tmp_path / "data", tmp_path / "leaks", subject=Model(str(toy)), split=None, stride=1, leakage=True, quiet=True)

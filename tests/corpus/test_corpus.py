@@ -242,7 +242,7 @@ def _check_output(output: Path) -> None:
 def _contents(root: Path) -> dict[Path, bytes]:
     """Every file below a folder, links by where they lead."""
     return {
-        path: os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
+        path: os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in root.rglob("*")
         if path.is_symlink() or path.is_file()
     }
@@ -304,7 +304,7 @@ def _small_disk(place: Place) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _not_utf8(place: Place) -> Iterator[None]:
-    if not os.path.exists(os.path.join(os.fsencode(place.corpus), NOT_UTF8)):
+    if not (place.corpus / os.fsdecode(NOT_UTF8)).exists():
         pytest.skip("this file system takes no name that is not UTF-8")
     yield
 
@@ -325,14 +325,15 @@ def _run(argv: list[str]) -> int:
     try:
         return main(argv)
     except SystemExit as stop:  # argparse
-        assert isinstance(stop.code, int)
-        return stop.code
+        if isinstance(stop.code, int):
+            return stop.code
+        raise
 
 
 @contextlib.contextmanager
 def _as_before() -> Iterator[None]:
     """Put back what a program may change because it ends soon."""
-    folder, environment, threads = os.getcwd(), dict(os.environ), torch.get_num_threads()
+    folder, environment, threads = Path.cwd(), dict(os.environ), torch.get_num_threads()
     streams = sys.stdin, sys.stdout, sys.stderr
     handlers = {number: signal.getsignal(number) for number in _HANDLED}
     try:
@@ -417,7 +418,7 @@ def _wait(case: Case, place: Place, process: subprocess.Popen[bytes]) -> tuple[i
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
             return process.returncode, usage.ru_maxrss // 1024, sent
-        if not sent and MOMENTS[case.moment](process.pid, place):
+        if case.signal is not None and not sent and MOMENTS[case.moment](process.pid, place):
             os.kill(process.pid, case.signal)
             sent = True
         time.sleep(0.02)
@@ -432,14 +433,19 @@ def _starts(pid: int, place: Place) -> bool:
 def _tracks(pid: int, place: Place) -> bool:
     """The driving video is open, and not only for a first look."""
     for _ in range(4):
-        if not any(os.path.basename(os.readlink(link)) == "long.mp4" for link in _open_files(pid)):
+        if not any(path.name == "long.mp4" for path in _open_files(pid)):
             return False
         time.sleep(0.1)
     return True
 
 
 def _open_files(pid: int) -> list[Path]:
-    return [link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()]
+    """Where the descriptors of a process lead; one may be closed while they are read."""
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(link.readlink())
+    return found
 
 
 def _renders(pid: int, place: Place) -> bool:

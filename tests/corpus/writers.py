@@ -8,13 +8,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from mmfa.media.image import Array
 
+T = TypeVar("T")
 SOUND_RATE = 44100
 MILLISECOND = Fraction(1, 1000)
 
@@ -57,24 +60,30 @@ def write_video(
     sound: an audio codec for a sine as long as the frames. times: when each frame is shown, in milliseconds; default: by `fps`.
     """
     with av.open(str(path), "w", format=container, options=options or {}) as output:
-        video = voice = None
+        video: VideoStream | None = None
         if frames:
-            video = output.add_stream(codec, rate=fps)
+            video = _of(VideoStream, output.add_stream(codec, rate=fps))
             video.height, video.width = frames[0].shape[:2]
             video.pix_fmt = pixels
             if times is not None:
                 video.time_base = video.codec_context.time_base = MILLISECOND
-        if sound is not None:
-            voice = output.add_stream(sound, rate=SOUND_RATE, layout="mono")
+        voice = None if sound is None else output.add_stream(sound, rate=SOUND_RATE, layout="mono")
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             if times is not None:
                 frame.pts, frame.time_base = times[number], MILLISECOND
+            assert video is not None
             output.mux(video.encode(frame))
         if video is not None:
             output.mux(video.encode(None))
-        if voice is not None:
+        if sound is not None:
             _write_sine(output, voice, seconds=len(frames) / fps or 1.0, whole_numbers=sound.startswith("pcm"))
+
+
+def _of(kind: type[T], stream: object) -> T:
+    """A stream, which is of this kind."""
+    assert isinstance(stream, kind)
+    return stream
 
 
 def _write_sine(output: Any, voice: Any, *, seconds: float, whole_numbers: bool) -> None:
@@ -109,7 +118,7 @@ def write_avi_without_rate(path: Path, frames: Sequence[Array]) -> None:
 # -- tensors and shards -------------------------------------------------------------------------------------------------
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Array], metadata: dict[str, str]) -> None:
+def write_safetensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> None:
     """By hand, because the library refuses to write some of what it may have to read."""
     header: dict[str, Any] = {"__metadata__": metadata}
     blob = b""
@@ -133,10 +142,10 @@ def write_motion(
     version: str = "2",
     fps: str = "25.0",
     kind: str = "mmfa-motion",
-    **change: Array | None,
+    **change: NDArray[Any] | None,
 ) -> None:
     """A motion file of a face that stays where it is; `change`: tensors to put in place of its own, or None to leave one out."""
-    tensors: dict[str, Array | None] = {
+    tensors: dict[str, NDArray[Any] | None] = {
         "rotation": np.tile(np.eye(3), (frames, 1, 1)),
         "scale": np.full((frames, 1), 0.5),
         "translation": np.zeros((frames, 3)),

@@ -6,10 +6,11 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from mmfa.media import colour
 from mmfa.media.image import read_image, read_picture, write_image
@@ -89,7 +90,8 @@ def colours(count: int = 1024) -> np.ndarray:
 def test_a_p3_picture_comes_as_srgb(tmp_path: Path, suffix: str) -> None:
     stored = colours()
     path = tmp_path / f"a.{suffix}"
-    Image.fromarray(stored).save(path, icc_profile=display_p3(), **({"lossless": True} if suffix == "webp" else {}))
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    Image.fromarray(stored).save(path, icc_profile=display_p3(), **options)
     photo = read_picture(path)
     expected = encode(decode(stored) @ P3_TO_SRGB.T)
     assert np.abs(photo.image - expected).max() <= 2
@@ -198,7 +200,7 @@ def test_without_littlecms_values_are_as_stored(tmp_path: Path, monkeypatch: pyt
     stored = colours()
     Image.fromarray(stored).save(tmp_path / "a.png", icc_profile=display_p3())
     colour.srgb_profile.cache_clear()
-    monkeypatch.setattr(colour.features, "check", lambda name: False)
+    monkeypatch.setattr(features, "check", lambda name: False)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), stored)
     write_image(tmp_path / "b.png", stored)
     monkeypatch.undo()

@@ -104,7 +104,7 @@ def test_bad_arguments_are_named(picture):
         CropBox(cx=float("nan"), cy=0, side=1)
     with pytest.raises(ValueError, match="far larger"):
         crop(picture, CropBox(cx=0, cy=0, side=1e6), size=16)
-    with pytest.raises(ValueError, match="square|size, size"):
+    with pytest.raises(ValueError, match=r"square|size, size"):
         paste(picture, picture, CropBox(cx=0, cy=0, side=10))
     with pytest.raises(ValueError, match="feather"):
         paste(picture, picture[:20, :20], CropBox(cx=0, cy=0, side=10), feather=0.7)

@@ -27,7 +27,7 @@ def test_output_appears_only_at_the_end(tmp_path):
         temporary.write_text("new")
         assert not target.exists()
     assert target.read_text() == "new"
-    assert os.listdir(tmp_path) == ["out.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
 def test_output_has_ordinary_permissions(tmp_path):
@@ -41,17 +41,22 @@ def test_output_has_ordinary_permissions(tmp_path):
 def test_failure_keeps_the_old_file_and_leaves_nothing(tmp_path, error):
     target = tmp_path / "out.txt"
     target.write_text("old")
-    with pytest.raises(error), atomic_output(target) as temporary:
-        temporary.write_text("half")
-        raise error
+
+    def write() -> None:
+        with atomic_output(target) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert target.read_text() == "old"
-    assert os.listdir(tmp_path) == ["out.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
 def test_full_disk_is_told_in_one_sentence(tmp_path):
-    with pytest.raises(MediaError, match="out.txt cannot be written: the disk is full"), atomic_output(tmp_path / "out.txt"):
+    with pytest.raises(MediaError, match=r"out\.txt cannot be written: the disk is full"), atomic_output(tmp_path / "out.txt"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_link_is_followed(tmp_path):
@@ -117,16 +122,21 @@ def test_good_input_is_returned(tmp_path):
 def test_what_a_disk_does_is_told_for_every_writer(tmp_path, number, words, raised):
     target = tmp_path / "out.txt"
     target.write_text("old")
-    with pytest.raises(MediaError, match=f"out.txt cannot be written: .*{words}"), atomic_output(target) as temporary:
-        temporary.write_text("half")
-        if raised == "SafetensorError":
-            raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
-        raise {"OSError": OSError, "FFmpegError": FFmpegError}[raised](number, os.strerror(number), str(temporary))
-    assert target.read_text() == "old" and os.listdir(tmp_path) == ["out.txt"]
+
+    def write() -> None:
+        with atomic_output(target) as temporary:
+            temporary.write_text("half")
+            if raised == "SafetensorError":
+                raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+            raise {"OSError": OSError, "FFmpegError": FFmpegError}[raised](number, os.strerror(number), str(temporary))
+
+    with pytest.raises(MediaError, match=rf"out\.txt cannot be written: .*{words}"):
+        write()
+    assert target.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out.txt"]
 
 
 def test_a_readers_error_is_not_the_outputs(tmp_path):
-    with pytest.raises(OSError, match="in.txt"), atomic_output(tmp_path / "out.txt"):
+    with pytest.raises(OSError, match=r"in\.txt"), atomic_output(tmp_path / "out.txt"):
         raise OSError(errno.EIO, "Input/output error", str(tmp_path / "in.txt"))
 
 
@@ -165,7 +175,7 @@ def test_a_limit_on_the_size_of_files_is_told(tmp_path, writer):
             WRITERS[writer](tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -206,7 +216,9 @@ def test_what_was_replaced_is_told_once(tmp_path):
 def test_a_video_does_not_replace_its_sound(tmp_path, short_driving):
     copy = tmp_path / "talk.mp4"
     shutil.copy(short_driving, copy)
-    with pytest.raises(MediaError, match="will not be overwritten"):
-        with VideoWriter(copy, fps=25, size=(64, 64), audio_from=copy):
-            pytest.fail("the block must not run")
+    with (
+        pytest.raises(MediaError, match="will not be overwritten"),
+        VideoWriter(copy, fps=25, size=(64, 64), audio_from=copy),
+    ):
+        pytest.fail("the block must not run")
     assert copy.read_bytes() == short_driving.read_bytes()

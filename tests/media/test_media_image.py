@@ -1,6 +1,8 @@
+import contextlib
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +44,8 @@ def test_a_transposed_view_can_be_written(tmp_path, picture):
 def test_phone_picture_is_turned_upright(tmp_path, picture, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying on its left side: must be turned clockwise
-    Image.fromarray(picture).save(tmp_path / f"a.{suffix}", exif=exif, **({"quality": 95} if suffix == "jpg" else {}))
+    options: dict[str, Any] = {"quality": 95} if suffix == "jpg" else {}
+    Image.fromarray(picture).save(tmp_path / f"a.{suffix}", exif=exif, **options)
     upright = np.rot90(picture, -1)
     read = read_image(tmp_path / f"a.{suffix}")
     assert read.shape == upright.shape
@@ -151,7 +154,7 @@ def test_postscript_named_as_a_photo_starts_no_ghostscript(tmp_path, monkeypatch
     (tmp_path / "a.jpg").write_bytes(
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 200 200\n%%EndComments\n(photo) show\nshowpage\n%%EOF\n"
     )
-    with pytest.raises(MediaError, match="a.jpg is not a picture that can be read"):
+    with pytest.raises(MediaError, match=r"a\.jpg is not a picture that can be read"):
         read_image(tmp_path / "a.jpg")
     assert not started
 
@@ -160,7 +163,7 @@ def test_postscript_named_as_a_photo_starts_no_ghostscript(tmp_path, monkeypatch
 def test_formats_that_nobody_photographs_in_are_not_tried(tmp_path, picture, kind):
     small = Image.fromarray(picture).convert("1" if kind in ("MSP", "XBM") else "RGB")
     small.save(tmp_path / "a.png", format=kind)
-    with pytest.raises(MediaError, match="a.png is not a picture"):
+    with pytest.raises(MediaError, match=r"a\.png is not a picture"):
         read_image(tmp_path / "a.png")
 
 
@@ -195,10 +198,10 @@ def _environment() -> dict[str, str]:
 def test_too_large_and_too_small_are_refused(tmp_path, monkeypatch):
     Image.new("1", (30, 40)).save(tmp_path / "large.png")
     monkeypatch.setattr(image_module, "LARGEST_PIXELS", 1000)
-    with pytest.raises(MediaError, match="large.png is too large: 30 x 40"):
+    with pytest.raises(MediaError, match=r"large\.png is too large: 30 x 40"):
         read_image(tmp_path / "large.png")
     Image.new("RGB", (1, 1)).save(tmp_path / "one.png")
-    with pytest.raises(MediaError, match="one.png is too small: 1 x 1"):
+    with pytest.raises(MediaError, match=r"one\.png is too small: 1 x 1"):
         read_image(tmp_path / "one.png")
 
 
@@ -223,7 +226,7 @@ def test_truncated_pictures_are_refused_in_one_sentence(tmp_path, suffix, kept):
 
 def test_text_is_not_a_picture(tmp_path):
     (tmp_path / "a.jpg").write_text("hello")
-    with pytest.raises(MediaError, match="a.jpg is not a picture"):
+    with pytest.raises(MediaError, match=r"a\.jpg is not a picture"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -237,10 +240,8 @@ def test_random_damage_never_shows_another_error(tmp_path, picture):
             damaged = data.copy()
             damaged[generator.integers(0, len(data), 5)] = generator.integers(0, 256, 5)
             (tmp_path / "b").write_bytes(damaged.tobytes())
-            try:
+            with contextlib.suppress(MediaError):
                 assert read_image(tmp_path / "b").shape[2] == 3
-            except MediaError:
-                pass
 
 
 def test_bad_writes(tmp_path, picture):
@@ -248,7 +249,7 @@ def test_bad_writes(tmp_path, picture):
         write_image(tmp_path / "a.xyz", picture)
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
         write_image(tmp_path / "a.png", picture.astype(np.float32))
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_contact_sheet_places_frames_and_fills_with_white():

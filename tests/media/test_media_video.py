@@ -1,5 +1,4 @@
 import errno
-import os
 import struct
 import tracemalloc
 from collections.abc import Sequence
@@ -77,13 +76,13 @@ def audio_packets(path: Path) -> tuple[str, list[bytes], float, float]:
     with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
-        base = float(stream.time_base)
-        end = (packets[-1].pts + packets[-1].duration) * base
+        first, last, base = packets[0].pts, packets[-1].pts, stream.time_base
+        assert first is not None and last is not None and base is not None and packets[-1].duration is not None
         return (
             stream.codec_context.codec.canonical_name,
             [bytes(packet) for packet in packets],
-            packets[0].pts * base,
-            end,
+            first * float(base),
+            (last + packets[-1].duration) * float(base),
         )
 
 
@@ -94,6 +93,7 @@ def loudness_at(path: Path, time: float) -> float:
         samples = np.zeros(48000 * 10)
         for frame in container.decode(audio=0):
             for piece in resampler.resample(frame):
+                assert piece.pts is not None and piece.time_base is not None
                 first = round(piece.pts * piece.time_base * 48000)
                 data = piece.to_ndarray()[0][max(0, -first) :]
                 samples[max(0, first) : max(0, first) + len(data)] = data
@@ -111,7 +111,7 @@ def test_constant_rate_file_yields_exactly_its_frames(video_path):
     assert [frame.time for frame in frames] == pytest.approx([i / 25 for i in range(40)])
     assert reader.skipped == 0
     info = reader.info
-    assert (info.width, info.height, info.fps, info.frame_count, info.has_audio) == (64, 48, 25, 40, False)
+    assert (info.width, info.height, info.frame_count, info.has_audio) == (64, 48, 40, False) and info.fps == 25
     assert info.duration == pytest.approx(1.6)
     assert frames[0].image.dtype == np.uint8 and frames[0].image.shape == (48, 64, 3)
 
@@ -235,6 +235,7 @@ def test_damage_in_the_middle_is_skipped(tmp_path):
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     data = bytearray((tmp_path / "a.mkv").read_bytes())
     for position, size in packets[20:24]:
+        assert position is not None
         data[position + 10 : position + size - 10] = bytes(size - 20)
     (tmp_path / "a.mkv").write_bytes(data)
     reader = VideoReader(tmp_path / "a.mkv")
@@ -298,28 +299,36 @@ def test_odd_sizes_are_padded_by_the_edge(tmp_path):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_interrupted_writing_keeps_the_old_file(tmp_path, error):
     (tmp_path / "a.mp4").write_text("old")
-    with pytest.raises(error), VideoWriter(tmp_path / "a.mp4", fps=25, size=(64, 48)) as writer:
-        writer.write(level_frame(0))
-        raise error
+
+    def write() -> None:
+        with VideoWriter(tmp_path / "a.mp4", fps=25, size=(64, 48)) as writer:
+            writer.write(level_frame(0))
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert (tmp_path / "a.mp4").read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.mp4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 def test_a_video_without_frames_is_not_written(tmp_path):
     with pytest.raises(MediaError, match="no frame"), VideoWriter(tmp_path / "a.mp4", fps=25, size=(64, 48)):
         pass
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_full_disk_while_encoding(tmp_path, monkeypatch):
     def full(*_):
         av.error.err_check(-errno.ENOSPC)
 
-    with pytest.raises(MediaError, match="a.mp4 cannot be written: the disk is full"):
+    def write() -> None:
         with VideoWriter(tmp_path / "a.mp4", fps=25, size=(64, 48)) as writer:
             monkeypatch.setattr(writer, "_mux_audio", full)
             writer.write(level_frame(0))
-    assert os.listdir(tmp_path) == []
+
+    with pytest.raises(MediaError, match=r"a\.mp4 cannot be written: the disk is full"):
+        write()
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_writer_arguments(tmp_path):
@@ -339,7 +348,7 @@ def test_bad_writer_arguments(tmp_path):
         VideoWriter(tmp_path / "no" / "a.mp4", fps=25, size=(64, 48)),
     ):
         pytest.fail("the block must not run")
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 # Sound
@@ -412,11 +421,11 @@ def test_sound_of_a_sound_file_and_of_a_silent_one(tmp_path, video_path):
 def test_unreadable_sound_is_told_before_any_work(tmp_path):
     (tmp_path / "bad.mp4").write_text("hello")
     with (
-        pytest.raises(MediaError, match="bad.mp4"),
+        pytest.raises(MediaError, match=r"bad\.mp4"),
         VideoWriter(tmp_path / "out.mp4", fps=25, size=(64, 48), audio_from=tmp_path / "bad.mp4"),
     ):
         pytest.fail("the block must not run")
-    assert os.listdir(tmp_path) == ["bad.mp4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.mp4"]
 
 
 def test_frames_beyond_4k_are_reduced_while_they_are_decoded(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmfa.priors.detector import FaceDetector
+from mmfa.priors.detector import FaceDetector, Window
 
 
 def _overlap(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -79,12 +79,23 @@ def test_many_faces_in_a_row_are_all_found_at_once(detector: FaceDetector, astro
     assert len(detector.detect(frame)) == 5
 
 
+def _searched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Window], float]]:
+    """The windows that the detector searches from now on, those of one look together, and their threshold."""
+    seen: list[tuple[list[Window], float]] = []
+    search = FaceDetector._candidates
+
+    def looked(self: FaceDetector, picture: torch.Tensor, windows: list[Window], threshold: float) -> torch.Tensor:
+        seen.append((windows, threshold))
+        return search(self, picture, windows, threshold)
+
+    monkeypatch.setattr(FaceDetector, "_candidates", looked)
+    return seen
+
+
 def test_an_ordinary_photo_is_looked_at_once(
     detector: FaceDetector, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    search = FaceDetector._candidates
-    monkeypatch.setattr(FaceDetector, "_candidates", lambda self, p, w, t: seen.append((w, t)) or search(self, p, w, t))
+    seen = _searched(monkeypatch)
     detector.detect(astronaut)
     assert seen == [([(256.0, 256.0, 512.0)], 0.5)]
 
@@ -93,9 +104,7 @@ def test_an_ordinary_photo_is_looked_at_once(
 def test_nothing_found_in_an_elongated_picture_of_noise(
     detector: FaceDetector, monkeypatch: pytest.MonkeyPatch, height: int, width: int
 ) -> None:
-    seen: list[int] = []
-    search = FaceDetector._candidates
-    monkeypatch.setattr(FaceDetector, "_candidates", lambda self, p, w, t: seen.append(len(w)) or search(self, p, w, t))
+    seen = _searched(monkeypatch)
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     assert detector.detect(noise) == []
-    assert max(seen, default=0) <= 160
+    assert max((len(windows) for windows, _ in seen), default=0) <= 160

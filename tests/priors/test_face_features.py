@@ -161,7 +161,7 @@ def test_foreign_file_is_refused(tmp_path: Path, random_file: Path) -> None:
 
 
 def test_converter_reads_arrays_in_the_manifests_order(converter: ModuleType) -> None:
-    half, whole = np.arange(6, dtype=np.float16).reshape(2, 3), np.int32([7, 8])
+    half, whole = np.arange(6, dtype=np.float16).reshape(2, 3), np.array([7, 8], np.int32)
     manifest = [{"weights": [
         {"name": "a", "shape": [2, 3], "dtype": "float32", "quantization": {"dtype": "float16"}},
         {"name": "b", "shape": [2], "dtype": "int32"},

@@ -188,12 +188,12 @@ def test_blurred_picture_is_further_than_the_same_picture(network: lite0.Efficie
 def test_a_damaged_weight_file_is_one_sentence_and_runs_nothing(tmp_path, content) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="weights.pth"):
+    with pytest.raises(ModelError, match=r"weights\.pth"):
         lite0.EfficientNetLite0(path)
 
 
 def test_a_weight_file_with_code_in_it_is_refused(tmp_path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"weight": Path("/")}, path)  # an object that is no tensor
-    with pytest.raises(ModelError, match="evil.pth"):
+    with pytest.raises(ModelError, match=r"evil\.pth"):
         lite0.EfficientNetLite0(path)

@@ -1,16 +1,21 @@
 """Requests: the same work from the command line, from JSON and from Python; what is wrong with one is a sentence."""
 
+import ast
 import json
+import re
 import threading
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import mmfa
 from mmfa.cli.main import main
 from mmfa.errors import Cancelled, ConfigError, MediaError
 from mmfa.media.video import VideoReader
-from mmfa.requests import REQUESTS, AnimateRequest, EditRequest, read_request, request_of
+from mmfa.requests import REQUESTS, AnimateRequest, EditRequest, Result, read_request, request_of
 from mmfa.session import Session
 from mmfa.watch import Progress, Watch
 
@@ -97,6 +102,73 @@ def test_what_is_wrong_with_a_request_is_one_sentence(tmp_path, capsys, text, re
         read_request(tmp_path / "request.json")
 
 
+@pytest.mark.parametrize(
+    ("words", "values", "option", "field"),
+    [
+        (["--take", "scale"], {"take": "scale"}, "name it with --from", "name it with `driving`"),
+        (["--expression", "neutral", "--set", "smile=1"], {"expression": "neutral", "set": {"smile": 1}}, "--set.", "`set`."),
+        ([], {}, "--turntable", "`turntable`"),
+        (["--expression", "{photo}@x"], {"expression": "{photo}@x"}, "--expression: 'x'", "`expression`: 'x'"),
+    ],
+    ids=["driver", "neutral", "nothing", "moment"],
+)
+def test_a_sentence_names_options_at_the_command_line_and_fields_in_json(
+    portrait, tmp_path, capsys, words, values, option, field
+) -> None:
+    def filled(value: object) -> object:
+        return value.format(photo=portrait) if isinstance(value, str) else value
+
+    output = tmp_path / "out.png"
+    assert main(["edit", str(portrait), "-o", str(output), *(str(filled(word)) for word in words)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert option in line and "`" not in line
+    file, rest = tmp_path / "request.json", {key: filled(value) for key, value in values.items()}
+    file.write_text(json.dumps({"request": "edit", "source": str(portrait), "output": str(output), **rest}))
+    assert main(["run", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert field in line and "--" not in line
+
+
+def test_a_note_names_options_at_the_command_line_and_fields_elsewhere(portrait, tmp_path, capsys) -> None:
+    picture = np.asarray(Image.open(portrait).convert("RGB"))
+    Image.fromarray(np.concatenate([picture, picture], 1)).save(tmp_path / "two.png")
+    request = EditRequest(source=tmp_path / "two.png", output=tmp_path / "out.png", yaw=5.0)
+    (note,) = (note for note in request.run().notes if "2 faces" in note)
+    assert note.endswith("(choose with `face`).")
+    assert main(["edit", str(request.source), "-o", str(request.output), "--yaw", "5"]) == 0
+    assert note.replace("`face`", "--face") in capsys.readouterr().err.splitlines()
+
+
+def test_whoever_does_the_work_knows_no_options() -> None:
+    """Requests come from JSON too: in what they and all below them say, fields stand in backticks, and they exist."""
+    known = {field.name for kind in REQUESTS.values() for field in fields(kind)}
+    root = Path(mmfa.__file__).parent
+    others = ("cli", "evaluate", "train", "dataset", "nets")
+    named = set()
+    for path in root.rglob("*.py"):
+        room = path.relative_to(root).parts[0]
+        for text in [] if room in others else spoken(path):
+            assert not re.search(r"(^|\s)--[a-z]", text), f"{path}: {text}"
+            named |= set(re.findall(r"`(\w+)`", text)) if room == "requests" else set()
+    assert {"driving", "set", "face", "steps"} <= named <= known
+
+
+def spoken(path: Path) -> list[str]:
+    """The texts of a module that are no docstrings."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    silent = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    return [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str) and n not in silent]
+
+
+def test_a_long_clip_is_edited_while_it_is_tracked(portrait, short_driving, tmp_path, monkeypatch) -> None:
+    assert Session.animate.__kwdefaults__ is not None
+    monkeypatch.setitem(Session.animate.__kwdefaults__, "glance", 10)
+    request = EditRequest(source=portrait, driving=short_driving, take="rotation", yaw=5.0, output=tmp_path / "out.mp4")
+    seen: list[Progress] = []
+    assert "24 frames" in request.run(watch=Watch(on_progress=seen.append)).summary
+    assert list(dict.fromkeys(progress.stage for progress in seen)) == ["look", "render"]
+
+
 def test_a_missing_request_names_its_file(tmp_path, capsys) -> None:
     assert main(["run", str(tmp_path / "none.json")]) == 2
     assert "none.json does not exist" in capsys.readouterr().err
@@ -139,7 +211,7 @@ def test_cancelled_work_leaves_nothing(portrait, short_driving, tmp_path) -> Non
 def test_two_requests_have_their_own_notes(portrait, tmp_path) -> None:
     """Notes were warnings once, which all threads of a process share."""
     requests = {angle: EditRequest(source=portrait, output=tmp_path / f"{angle}.png", yaw=float(angle)) for angle in (50, 60, 5)}
-    results = {}
+    results: dict[int, Result] = {}
     threads = [
         threading.Thread(target=lambda angle=angle, request=request: results.__setitem__(angle, request.run()))
         for angle, request in requests.items()

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from .common import PHOTO, VIDEOS, add_command, add_common, add_crop, add_model, add_no_clobber, add_output, add_quality, index
+from .common import (
+    PHOTO,
+    VIDEOS,
+    Commands,
+    add_command,
+    add_common,
+    add_crop,
+    add_model,
+    add_no_clobber,
+    add_output,
+    add_quality,
+    index,
+)
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parser(commands: Commands) -> None:
     """Register ``animate``, ``motion`` and ``demo``."""
     animate = add_command(
         commands,

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MmfaError
+from ..media.files import Files, replacing
 from .process import complain, tell
 from .terminal import TerminalWatch
 
 if TYPE_CHECKING:
     from ..requests import Request
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""Where commands are registered."""
 DIRECTIONS = "jaw_open, smile, blink_left, blink_right, brow_raise, gaze_x, gaze_y"
 
 PHOTO = "portrait photo: JPEG, PNG, WebP or another picture"
@@ -28,40 +33,19 @@ PICTURES, VIDEOS = ".png, .jpg, .webp, .bmp or .tif", ".mp4, .mov or .mkv"
 # -- files --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Files:
-    """What a command reads and what it writes, as far as its options tell; files that aren't there don't matter.
-
-    continues: goes on with what an earlier run left, so that its own files are no news to the user.
-    """
-
-    reads: Sequence[Path]
-    writes: Sequence[Path]
-    continues: bool = False
-
-
 @contextlib.contextmanager
 def guarded(options: argparse.Namespace) -> Iterator[None]:
     """Stand around a command, so that it overwrites no input, and no older output without a word; see `replacing`.
 
     A command that writes files says which by ``set_defaults(files=...)``, a function from its options to `Files`.
     """
-    from ..media.files import replacing
-
     if not hasattr(options, "files"):
         yield
         return
     files: Files = options.files(options)
-    tell = (lambda text: None) if files.continues else (lambda text: say(options, text))
+    tell = None if files.continues else functools.partial(say, options)
     with replacing(files.writes, inputs=files.reads, clobber=options.clobber, tell=tell):
         yield
-
-
-def model_files(name: str | Path) -> list[Path]:
-    """What the model `name` is read from, and the networks that find a face: as far as they are there."""
-    from ..requests.base import model_files as found
-
-    return found(name)
 
 
 def data_files(data: str | Path) -> list[Path]:
@@ -82,16 +66,18 @@ def filled(folder: Path) -> list[Path]:
 # -- options ------------------------------------------------------------------------------------------------------------
 
 
-def add_command(commands: argparse._SubParsersAction, name: str, text: str, *, examples: str) -> argparse.ArgumentParser:
+def add_command(commands: Commands, name: str, text: str, *, examples: str) -> argparse.ArgumentParser:
     """The parser of a command: `text` in the list of commands and above its own help, `examples`, a line each, below it."""
     lines = "\n".join(f"  mmfa {name} {line.strip()}" for line in examples.strip().splitlines())
-    return commands.add_parser(
+    parser = commands.add_parser(
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=f"examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(parser=parser)
+    return parser
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, text: str, **rest: Any) -> None:
@@ -169,10 +155,22 @@ def request_from(options: argparse.Namespace) -> Request:
     return kind.of(values)
 
 
-def perform(request: Request, *, quiet: bool) -> None:
-    """Carry a request out before the eyes of whoever sits at the terminal. Raises MmfaError."""
-    with TerminalWatch(quiet=quiet) as watch:
-        result = request.run(watch=watch)
+def in_options(parser: argparse.ArgumentParser) -> Callable[[str], str]:
+    """What puts a command's options where the sentences of a request name its fields, in backticks: --from for `driving`."""
+    options = {action.dest: max(action.option_strings, key=len, default=str(action.metavar)) for action in parser._actions}
+    return lambda text: re.sub(r"`(\w+)`", lambda found: options.get(found[1], found[0]), text)
+
+
+def perform(request: Request, *, quiet: bool, word: Callable[[str], str] = str) -> None:
+    """Carry a request out before the eyes of whoever sits at the terminal. Raises MmfaError.
+
+    word: turns the request's sentences into those that are shown; see `in_options`.
+    """
+    try:
+        with TerminalWatch(quiet=quiet, word=word) as watch:
+            result = request.run(watch=watch)
+    except MmfaError as error:
+        raise type(error)(word(str(error))) from error
     if request.answers:
         tell(result.summary)
     elif not quiet:
@@ -198,5 +196,5 @@ def _time_range(text: str) -> tuple[float | None, float | None]:
     parts = text.split(":")
     if len(parts) != 2 or text == ":":
         raise ConfigError(f"The time range {text!r} isn't understood: write it as START:END in seconds, such as 1.5:3.")
-    start, end = (None if not part else seconds(part, option="--at") for part in parts)
+    start, end = (None if not part else seconds(part, what="--at") for part in parts)
     return start, end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from .common import (
@@ -11,6 +10,7 @@ from .common import (
     PHOTO,
     PICTURES,
     VIDEOS,
+    Commands,
     add_command,
     add_common,
     add_crop,
@@ -31,7 +31,7 @@ _SLIDERS = {
 }
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parser(commands: Commands) -> None:
     """Register ``edit`` and ``canonical``."""
     edit = add_command(
         commands,

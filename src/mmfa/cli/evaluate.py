@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..evaluate.bursts import STRIDE
-from .common import Files, add_command, add_output, data_files, model_files, say
+from ..media.files import Files
+from .common import Commands, add_command, add_output, data_files, say
 from .process import tell
 
 if TYPE_CHECKING:
     from ..evaluate.subjects import Subject
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parser(commands: Commands) -> None:
     """Add the commands ``evaluate`` and ``compare``."""
     evaluate = add_command(
         commands,
@@ -65,6 +66,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _evaluate_files(options: argparse.Namespace) -> Files:
     from ..evaluate.run import FILES
+    from ..requests.base import model_files
 
     reads = [*data_files(options.data), *([options.pairs] if options.pairs else []), *model_files(options.model)]
     return Files(reads, [options.output / name for name in FILES] if options.output is not None else [])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..errors import MmfaError
 from . import animate, edit, evaluate, prepare, run, train, vae
-from .common import guarded, perform, request_from
+from .common import guarded, in_options, perform, request_from
 from .process import Ended, OutputError, complain, ended_by_signals, flush_output, working_streams
 
 
@@ -49,7 +49,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if hasattr(options, "request"):
-            perform(request_from(options), quiet=options.quiet)
+            perform(request_from(options), quiet=options.quiet, word=in_options(options.parser))
             return
         with guarded(options):
             options.run(options)

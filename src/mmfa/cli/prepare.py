@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .common import Files, add_command, add_output, data_files, filled, say
+from ..media.files import Files
+from .common import Commands, add_command, add_output, data_files, filled, say
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parser(commands: Commands) -> None:
     """Add the command ``prepare``."""
     parser = add_command(
         commands,

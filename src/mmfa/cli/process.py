@@ -44,7 +44,7 @@ def ended_by_signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _ENDING}
     taken = [number for number, handler in before.items() if handler is signal.SIG_DFL]
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
         for again in taken:  # a second one must not break off what the first has begun
             signal.signal(again, signal.SIG_IGN)
         if os.name == "posix":  # Ctrl-C reaches the worker processes, and this must too

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -11,12 +13,15 @@ from .process import complain
 
 
 class TerminalWatch(Watch):
-    """Draws a bar for each stage, and prints each note at once, unless `quiet`. Bars are drawn where a terminal can show them."""
+    """Draws a bar for each stage, and prints each note at once, unless `quiet`. Bars are drawn where a terminal can show them.
 
-    def __init__(self, *, quiet: bool) -> None:
+    word: turns a note into the sentence that is printed.
+    """
+
+    def __init__(self, *, quiet: bool, word: Callable[[str], str] = str) -> None:
         super().__init__(on_progress=None if quiet else self._draw)
-        self.quiet = quiet
-        self._bar: tqdm | None = None
+        self.quiet, self.word = quiet, word
+        self._bar: tqdm[NoReturn] | None = None
         self._stage = ""
 
     def __enter__(self) -> TerminalWatch:
@@ -26,19 +31,20 @@ class TerminalWatch(Watch):
         self._close()
 
     def note(self, text: str) -> None:
+        """Printed at once, unless `quiet`."""
         if not self.quiet:
             self._say(text)
         super().note(text)
 
     def warn(self, text: str) -> None:
         """Printed even when `quiet`."""
-        self._say(f"mmfa: {text}", text)
+        self._say(text, before="mmfa: ")
         super().note(text)
 
-    def _say(self, line: str, text: str | None = None) -> None:
-        if (text or line) not in self.notes:
+    def _say(self, text: str, *, before: str = "") -> None:
+        if text not in self.notes:
             self._close()
-            complain(line)
+            complain(before + self.word(text))
 
     def _draw(self, progress: Progress) -> None:
         if self._bar is None or progress.stage != self._stage or progress.done == 0:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from .common import Files, add_command, add_no_clobber, data_files, filled, model_files
+from ..media.files import Files
+from .common import Commands, add_command, add_no_clobber, data_files, filled
 from .process import tell
 
 if TYPE_CHECKING:
     from ..train.config import TrainConfig
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parser(commands: Commands) -> None:
     """Register ``train`` and ``info``."""
     train = add_command(
         commands,
@@ -96,6 +97,7 @@ def _files(options: argparse.Namespace) -> Files:
     if not trains(options):
         return Files([], [])
     config = _config(options)
+    from ..requests.base import model_files
     from ..train.shipped import config_path, state_path
 
     output, state = Path(config.output), state_path(config.state) if config.state else None

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..media.files import Files
 from .common import (
     MOMENT,
     PHOTO,
     PICTURES,
     VIDEOS,
-    Files,
+    Commands,
     add_command,
     add_common,
     add_crop,
@@ -20,7 +21,6 @@ from .common import (
     add_output,
     add_set,
     data_files,
-    model_files,
     say,
 )
 from .train import add_config, config_only, trains
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..train.vae import VAEConfig
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
+def add_parser(commands: Commands) -> None:
     """Register ``train-vae``, ``interpolate`` and ``sample``."""
     train = add_command(
         commands,
@@ -103,6 +103,7 @@ def _train_vae_files(options: argparse.Namespace) -> Files:
     if not trains(options):
         return Files([], [])
     config = _vae_config(options)
+    from ..requests.base import model_files
     from ..train.shipped import config_path
 
     written = [Path(config.output) / name for name in ("vae.safetensors", "vae.json")]

@@ -57,5 +57,7 @@ def _grain(image: Tensor, known: Tensor) -> Tensor:
         values = item[mask]
         step = max(1, len(values) // _SAMPLES)
         found.append(values[::step].median() if len(values) else values.new_tensor(0.0))
-    sigma: Tensor = torch.stack(found) * 1.48 * (9 / 8) ** 0.5  # of the median of |x| to sigma, and for the mean having a ninth of x
+    sigma: Tensor = (
+        torch.stack(found) * 1.48 * (9 / 8) ** 0.5
+    )  # of the median of |x| to sigma, and for the mean having a ninth of x
     return sigma

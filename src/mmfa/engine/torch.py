@@ -31,29 +31,36 @@ class TorchEngine:
 
     @property
     def card(self) -> Card:
+        """What the model is and can do."""
         return self.model.card
 
     @property
     def precision(self) -> str:
+        """What it computes in: float32 or bfloat16."""
         return str(self.dtype).removeprefix("torch.")
 
     @torch.no_grad()
     def signal(self, face: FaceInput) -> Any:
+        """What drives a frame, for each face of the batch; on the CPU."""
         return self.model.signal(face.to(self.device)).to("cpu")
 
     def window(self, signal: Signal) -> Tensor | None:
+        """`PortraitModel.window`, on the CPU."""
         return self.model.window(signal)
 
     @torch.no_grad()
     def prepare(self, face: FaceInput, view: Tensor | None = None) -> Any:
+        """All that one photo needs, once; on the engine's device."""
         return self.model.prepare(face.to(self.device), None if view is None else view.to(self.device))
 
     @torch.no_grad()
     def render(self, prepared: Any, signal: Signal, *, gain: Tensor | None = None) -> Rendered:
+        """One prepared photo under B signals, float32 on the CPU."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             rendered = self.model.render(prepared, signal.to(self.device), gain=gain)
         layer = rendered.layer
         return Rendered(patch=rendered.patch.float().cpu(), layer=None if layer is None else layer.to("cpu"))
 
     def gain(self, *, lips: float, eyes: float) -> Tensor | None:
+        """Factors for `render`, on the engine's device; None where both are 1. Raises ModelError for a model that can't."""
         return self.model.gain(lips=lips, eyes=eyes)

@@ -6,8 +6,9 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmfa.errors import MediaError
@@ -20,6 +21,18 @@ _DISK_FAULTS = {
     errno.EIO: "the disk reports an error",
 }
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a piece of work reads and what it writes, as far as can be told before it; files that aren't there don't matter.
+
+    continues: goes on with what an earlier run left, so that its own files are no news to the user.
+    """
+
+    reads: Sequence[Path]
+    writes: Sequence[Path]
+    continues: bool = False
 
 
 def check_input(path: str | os.PathLike[str]) -> Path:
@@ -78,7 +91,7 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
             # What the umask says; some writers put a file of their own, readable by its owner alone, in the place of ours.
             if stat.S_IMODE(temporary.stat().st_mode) != mode:
                 temporary.chmod(mode)
-            os.replace(temporary, target)
+            temporary.replace(target)
         except OSError as error:
             raise MediaError(f"{path} cannot be written: {_reason(error)}.") from error
     finally:
@@ -102,7 +115,7 @@ def disk_fault(error: BaseException, *, file: str | os.PathLike[str] | None = No
 
 @contextmanager
 def replacing(
-    outputs: Iterable[Path], *, inputs: Iterable[Path], clobber: bool = True, tell: Callable[[str], None] = lambda text: None
+    outputs: Iterable[Path], *, inputs: Iterable[Path], clobber: bool = True, tell: Callable[[str], None] | None = None
 ) -> Iterator[None]:
     """Stand around work that reads `inputs` and writes `outputs`: no input is overwritten, and no output without a word.
 
@@ -125,12 +138,12 @@ def replacing(
             raise MediaError(f"{path} is {what} and will not be overwritten; name another output.")
     there = [path for path, identity in older.items() if identity is not None]
     if there and not clobber:
-        raise MediaError(f"{there[0]} exists already, and --no-clobber says not to replace it; name another output.")
+        raise MediaError(f"{there[0]} exists already and is not to be replaced; name another output.")
     try:
         yield
     finally:
         replaced = [str(path) for path in there if _identity(path) not in (None, older[path])]
-        if replaced:
+        if replaced and tell is not None:
             tell(f"{', '.join(replaced)}: {'an older file was' if len(replaced) == 1 else 'older files were'} replaced.")
 
 

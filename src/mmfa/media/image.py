@@ -85,6 +85,7 @@ class Picture:
 
     @property
     def reduced(self) -> bool:
+        """Whether `image` has fewer pixels than the file."""
         return self.size != self.full_size
 
 

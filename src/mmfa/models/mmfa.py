@@ -114,6 +114,7 @@ class MMFA(KeypointModel[Motion, Source]):
         """The features of a photo (B,3,S,S) with keypoints (B,K,3)."""
 
     def signal(self, face: FaceInput) -> Motion:
+        """What drives a frame is its motion."""
         return self.motion(face)
 
     def keypoints(self, canonical: Tensor, signal: Motion, *, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -163,9 +164,11 @@ class MMFA(KeypointModel[Motion, Source]):
         )
 
     def forward(self, source: FaceInput, driving: FaceInput) -> Rendering:
+        """Reenactment as training does it: B sources, each under the motion of its driving face."""
         return self.render(self.prepare(source), self.motion(driving))
 
     def fingerprint(self) -> dict[str, Tensor]:
+        """The weights of E_exp."""
         return {f"encoder.{name}": tensor for name, tensor in self.expression_encoder.state_dict().items()}
 
 

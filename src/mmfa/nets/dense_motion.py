@@ -14,7 +14,6 @@ from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, UpConvBlock, joint_
 from .openings import blink, speak, teeth_flow
 from .prior import add_prior
 
-
 _MARGIN = 0.25
 """How far around the face the generator may draw, in units of the canonical face."""
 

@@ -40,18 +40,19 @@ class Detection:
 
     @property
     def area(self) -> float:
+        """Of the box, in square pixels."""
         return float((self.box[2:] - self.box[:2]).prod())
 
 
 class FaceDetector(nn.Module):
     """Frozen face detector; ``detect(image)`` -> detections, the largest first; [] without a face."""
 
-    anchors: Tensor
+    centres: Tensor
 
     def __init__(self, path: Path = WEIGHTS / "face_detector.safetensors") -> None:
         super().__init__()
         self.network = GraphNet(path)
-        self.register_buffer("anchors", _anchors(), persistent=False)
+        self.register_buffer("centres", _cell_centres(), persistent=False)
 
     @torch.no_grad()
     def detect(self, image: np.ndarray | Tensor, *, at_least: int = 1) -> list[Detection]:
@@ -61,7 +62,7 @@ class FaceDetector(nn.Module):
         margin and overlapping tiles of it. Of an elongated image (a panorama) the tiles have its shorter side,
         then that with a margin, then less, and the whole is not looked at: all it shows is too small there.
         """
-        picture = _as_tensor(image).to(self.anchors)
+        picture = _as_tensor(image).to(self.centres)
         height, width = picture.shape[-2:]
         longer, shorter = max(height, width), min(height, width)
         if longer <= ELONGATED * shorter:
@@ -87,8 +88,8 @@ class FaceDetector(nn.Module):
         raw, logits = self.network(crops * 2 - 1)
         scores = logits.squeeze(-1).clamp(-100, 100).sigmoid()
         points = raw.reshape(len(windows), -1, 8, 2) / INPUT_SIZE
-        centre, extent = points[:, :, :1] + self.anchors[:, None], points[:, :, 1:2]
-        unit = torch.cat([centre - extent / 2, centre + extent / 2, points[:, :, 2:] + self.anchors[:, None]], 2)
+        centre, extent = points[:, :, :1] + self.centres[:, None], points[:, :, 1:2]
+        unit = torch.cat([centre - extent / 2, centre + extent / 2, points[:, :, 2:] + self.centres[:, None]], 2)
         frame = unit.new_tensor(windows)[:, None, None]
         pixels = (unit - 0.5) * frame[..., 2:] + frame[..., :2]
         return torch.cat([scores[..., None], pixels.flatten(2)], -1)[scores > threshold].cpu()
@@ -131,14 +132,14 @@ def _tiles(height: int, width: int, side: float) -> list[Window]:
     return [(x, y, side) for y in centres(height) for x in centres(width)]
 
 
-def _anchors() -> Tensor:
-    """Centres (896, 2) of the detector's anchors in [0, 1]: two per cell at 16x16, six per cell at 8x8."""
-    anchors = []
+def _cell_centres() -> Tensor:
+    """Where (896, 2), in [0, 1], the detector looks for a face: two per cell of 16x16 and six per cell of 8x8, at its centre."""
+    centres = []
     for cells, count in ((16, 2), (8, 6)):
         steps = (torch.arange(cells) + 0.5) / cells
         y, x = torch.meshgrid(steps, steps, indexing="ij")
-        anchors.append(torch.stack([x, y], -1).reshape(-1, 2).repeat_interleave(count, 0))
-    return torch.cat(anchors)
+        centres.append(torch.stack([x, y], -1).reshape(-1, 2).repeat_interleave(count, 0))
+    return torch.cat(centres)
 
 
 def _as_tensor(image: np.ndarray | Tensor) -> Tensor:

@@ -49,6 +49,7 @@ class Separable(nn.Module):
         self.pointwise = SameConv(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, inputs, H, W) -> (B, outputs, ceil(H / stride), ceil(W / stride))."""
         return F.relu6(self.pointwise(F.relu6(self.depthwise(x))))
 
 
@@ -94,7 +95,7 @@ class FaceFeatures(nn.Module):
 
         Compare embeddings by their cosine.
         """
-        return self(self.align(images, landmarks))[-1].mean((2, 3))
+        return self.forward(self.align(images, landmarks))[-1].mean((2, 3))
 
     def align(self, images: Tensor, landmarks: Tensor) -> Tensor:
         """Chips (B, 3, 224, 224): the upright square around the landmarks; no gradient to the landmarks."""

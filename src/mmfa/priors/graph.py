@@ -62,6 +62,7 @@ class GraphNet(nn.Module):
         ]
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, C, H, W) of the file's shape -> its outputs, in its order; see the class."""
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             raise ValueError(f"images must be (B, *{self.input_shape}), got {tuple(images.shape)}")
         values = {self._input: images.contiguous(memory_format=torch.channels_last)}  # a quarter faster on CPU
@@ -94,51 +95,52 @@ def _conv_transpose(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
     return F.conv_transpose2d(x, buffers[node["weight"]], buffers[node["bias"]], node["stride"])
 
 
-def _relu(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _relu(_node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     return F.relu(x)
 
 
-def _hard_swish(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _hard_swish(_node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     return F.hardswish(x)
 
 
-def _sigmoid(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _sigmoid(_node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     return x.sigmoid()
 
 
-def _mean(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _mean(_node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     return x.mean((2, 3), keepdim=True)
 
 
-def _resize(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _resize(node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     return F.interpolate(x, node["size"], mode="bilinear", align_corners=False)
 
 
-def _max_pool(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _max_pool(node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     return F.max_pool2d(x, node["kernel"], node["stride"])
 
 
-def _pad_channels(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _pad_channels(node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, 0, 0, node["count"]))
 
 
-def _add(node: Node, buffers: Buffers, x: Tensor, y: Tensor) -> Tensor:
+def _add(_node: Node, _buffers: Buffers, x: Tensor, y: Tensor) -> Tensor:
     return x + y
 
 
-def _multiply(node: Node, buffers: Buffers, x: Tensor, y: Tensor) -> Tensor:
+def _multiply(_node: Node, _buffers: Buffers, x: Tensor, y: Tensor) -> Tensor:
     return x * y
 
 
 def _scale(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
-    return x * buffers[node["factor"]]
+    factor: Tensor = buffers[node["factor"]]
+    return x * factor
 
 
-def _concat(node: Node, buffers: Buffers, *tensors: Tensor) -> Tensor:
+def _concat(node: Node, _buffers: Buffers, *tensors: Tensor) -> Tensor:
     return torch.cat(tensors, node["axis"])
 
 
-def _reshape(node: Node, buffers: Buffers, x: Tensor) -> Tensor:
+def _reshape(node: Node, _buffers: Buffers, x: Tensor) -> Tensor:
     y = (_channels_last(x) if x.dim() == 4 else x).reshape(x.shape[0], *node["shape"])
     return y.permute(0, 3, 1, 2) if y.dim() == 4 else y
 
@@ -183,7 +185,7 @@ def _sample_frame(node: Node, buffers: Buffers, features: Tensor, frame: Tensor)
     return sampled * inside
 
 
-def _apply_frame(node: Node, buffers: Buffers, points: Tensor, frame: Tensor) -> Tensor:
+def _apply_frame(_node: Node, _buffers: Buffers, points: Tensor, frame: Tensor) -> Tensor:
     return points @ frame[:, :2, :2].transpose(1, 2) + frame[:, None, :2, 3]
 
 

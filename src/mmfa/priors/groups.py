@@ -49,4 +49,5 @@ def eye_opening(points: Tensor) -> Tensor:
 
 
 def _distance(points: Tensor, a: int, b: int) -> Tensor:
-    return (points[..., a, :] - points[..., b, :]).norm(dim=-1)
+    distance: Tensor = (points[..., a, :] - points[..., b, :]).norm(dim=-1)
+    return distance

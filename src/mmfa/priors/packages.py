@@ -11,16 +11,21 @@ from torch import Tensor
 from mmfa.errors import ModelError
 
 
-def find_package_file(module: str, file: str, requirement: str) -> Path:
-    """Path of ``file`` (relative to the top-level package ``module``).
-
-    Raises `ModelError` naming the pip requirement when the package or the file is missing.
-    """
+def package_file(module: str, file: str) -> Path | None:
+    """Path of ``file`` (relative to the top-level package ``module``); None when the package or the file is missing."""
     spec = find_spec(module)
     for folder in (spec.submodule_search_locations or []) if spec is not None else []:
         path = Path(folder) / file
         if path.is_file():
             return path
+    return None
+
+
+def find_package_file(module: str, file: str, requirement: str) -> Path:
+    """Like `package_file`, but raises `ModelError`, which names the pip requirement, when there is none."""
+    path = package_file(module, file)
+    if path is not None:
+        return path
     raise ModelError(f"{module}/{file} not found; install it with: pip install {requirement}")
 
 

@@ -54,8 +54,8 @@ def head_pose(points: Tensor) -> HeadPose:
         raise ValueError(f"points must be (B, N >= {VERTICES}, 3), got {tuple(points.shape)}")
     vertices, weights = (tensor.to(points) for tensor in rigid_template())
     points = points[:, :VERTICES]
-    anchor = weights @ vertices
-    vertices = vertices - anchor
+    origin = weights @ vertices
+    vertices = vertices - origin
     centre = torch.einsum("n,bni->bi", weights, points)
     covariance = torch.einsum("n,bni,nj->bij", weights, points - centre[:, None], vertices)
     u, singular, vh = torch.linalg.svd(covariance)
@@ -63,7 +63,7 @@ def head_pose(points: Tensor) -> HeadPose:
     signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
     rotation = (u * signs[:, None]) @ vh
     scale = (singular * signs).sum(1, keepdim=True) / torch.einsum("n,ni->", weights, vertices**2)
-    offset = centre - scale * (rotation @ anchor)
+    offset = centre - scale * (rotation @ origin)
     return HeadPose(rotation, scale, offset * offset.new_tensor([1.0, 1.0, 0.0]), offset)
 
 

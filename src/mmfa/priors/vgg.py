@@ -43,12 +43,14 @@ class VGGParams:
 
 
 def vgg19_params() -> VGGParams:
+    """VGG-19 of torchvision, trained on ImageNet."""
     file = "vgg19-dcbb9e9d.pth"
     origin = f"https://download.pytorch.org/models/{file}"
     return VGGParams(file, origin, (2, 2, 4, 4, 4), True, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def vggface_params() -> VGGParams:
+    """VGG-Face of 16 layers (Parkhi et al. 2015)."""
     file = "vgg_face_dag.pth"
     origin = f"https://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/{file}"
     # The network takes 0 to 255 minus its training set's mean.
@@ -87,6 +89,7 @@ class VGG(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W) RGB in [0, 1] -> five taps; see the class. Raises ValueError for another shape."""
         if images.dim() != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 16:
             raise ValueError(f"images must be (B, 3, H, W) with sides of at least 16, got {tuple(images.shape)}")
         x = (images - self.mean) / self.std

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..documents import read_json
 from ..errors import ConfigError, MmfaError
-from ..media.files import check_input
+from ..media.files import Files, check_input
 from .animate import AnimateRequest, DemoRequest, MotionRequest
-from .base import Files, Request, Result
+from .base import Request, Result
 from .edit import CanonicalRequest, EditRequest
 from .expressions import InterpolateRequest, SampleRequest
 

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 
 from ..demo import DRIVING, SOURCE, next_step, packaged, write_sheet
 from ..errors import ConfigError, MediaError
-from ..media.files import check_input, check_output
+from ..media.files import Files, check_input, check_output
 from ..relative import parse_modes
 from ..session import Session
 from ..smooth import DEFAULT_STRENGTH, MotionSmoother
 from ..watch import Watch
-from .base import Files, PortraitRequest, Result, amplitude, check_video, model_files, note_driver
+from .base import PortraitRequest, Result, amplitude, check_video, model_files, note_driver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,15 @@ class AnimateRequest(_Driven):
     output: Path
 
     def files(self) -> Files:
+        """Photo, driver and model; the video."""
         return Files([self.source, self.driving, *model_files(self.model)], [self.output])
 
     def check(self, watch: Watch) -> None:
+        """Raise MmfaError for files and values that can't work."""
         self.check_driven(self.source, self.driving, self.output, watch)
 
     def work(self, session: Session | None, watch: Watch) -> Result:
+        """Animate, see `Session.animate`."""
         return self.animate(session, self.source, self.driving, self.output, watch)
 
 
@@ -86,21 +89,24 @@ class MotionRequest(PortraitRequest):
     output: Path
 
     def files(self) -> Files:
+        """Video and model; the motion file."""
         return Files([self.video, *model_files(self.model)], [self.output])
 
-    def check(self, watch: Watch) -> None:
+    def check(self, watch: Watch) -> None:  # noqa: ARG002 - there is nothing to note yet
+        """Raise MediaError for files that can't work."""
         check_input(self.video)
         if self.output.suffix.lower() != ".safetensors":
             raise MediaError(f"{self.output} has an unknown motion suffix; use .safetensors.")
         check_output(self.output)
 
     def work(self, session: Session | None, watch: Watch) -> Result:
+        """Track, see `Session.track`."""
         session = self.session(session)
         session.engine.card.require("edit")
         tracked = session.track(self.video, face=self.face, crop=self.crop, watch=watch)
         tracked.signal.save(self.output)
         if tracked.faces > 1:
-            watch.note(f"{self.video} shows {tracked.faces} faces; took number {self.face} by size (choose with --face).")
+            watch.note(f"{self.video} shows {tracked.faces} faces; took number {self.face} by size (choose with `face`).")
         note_driver(watch, self.video, 1, held=tracked.held)
         return Result(outputs=(self.output,), summary=f"{self.output}: {len(tracked.signal)} frames.")
 
@@ -117,16 +123,20 @@ class DemoRequest(_Driven):
 
     @property
     def outputs(self) -> tuple[Path, Path]:
+        """The video, and the sheet that shows it."""
         return self.output / "demo.mp4", self.output / "demo.png"
 
     def files(self) -> Files:
+        """One's own photo and driver, and the model; see `outputs`."""
         reads = [path for path in (self.source, self.driving) if path is not None]
         return Files([*reads, *model_files(self.model)], self.outputs)
 
     def inputs(self) -> tuple[Path, Path]:
+        """Photo and driver: one's own, or those of packages. Raises MediaError where those aren't installed."""
         return self.source or packaged(*SOURCE), self.driving or packaged(*DRIVING)
 
     def check(self, watch: Watch) -> None:
+        """Raise MmfaError for files and values that can't work; the folder is made here."""
         for path in self.inputs():
             check_input(path)
         try:
@@ -136,6 +146,7 @@ class DemoRequest(_Driven):
         self.check_driven(*self.inputs(), self.outputs[0], watch)
 
     def work(self, session: Session | None, watch: Watch) -> Result:
+        """Animate, and draw the sheet; the summary says where both are and what to do next."""
         source, driving = self.inputs()
         video, sheet = self.outputs
         done = self.animate(session, source, driving, video, watch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 from .. import typed
 from ..edit import Amplitude
 from ..errors import ConfigError, MediaError
-from ..media.files import check_output, replacing
+from ..media.files import Files, check_output, replacing
 from ..media.image import IMAGE_SUFFIXES, Array, write_image
 from ..media.video import VIDEO_SUFFIXES
 from ..provenance import SYNTHETIC
@@ -23,14 +22,6 @@ from ..weights import folder_of
 Device = Literal["auto", "cpu", "cuda", "mps"]
 SMALLEST_PICTURE = 16_000
 """Bytes on the disk: with less there is no use in drawing one, and none in a video."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """What a request reads and what it writes, as far as its values tell; files that aren't there don't matter."""
-
-    reads: Sequence[Path]
-    writes: Sequence[Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +38,7 @@ class Request(ABC):
     """One piece of work: what a command line, JSON or a program asks for.
 
     clobber: replace an older output; else refuse to, before the work. An input is never overwritten.
+    Sentences, of errors and notes, name fields in backticks; the command line puts its options there.
     """
 
     name: ClassVar[str]
@@ -98,13 +90,14 @@ class PortraitRequest(Request):
             raise ConfigError(f"{self.name}: face must be 0 or more, not {self.face}.")
 
     def session(self, given: Session | None) -> Session:
+        """The model that is named, loaded, unless one is given. Raises ModelError."""
         return given or Session.from_pretrained(self.model, device=self.device)
 
     def open_photo(self, session: Session, path: Path, watch: Watch) -> Photo:
         """A photo that is ready; several faces in it are worth a note, and so is that it was reduced."""
         photo = session.photo(path, face=self.face, crop=self.crop)
         if photo.faces > 1:
-            watch.note(f"{path} shows {photo.faces} faces; took number {self.face} by size (choose with --face).")
+            watch.note(f"{path} shows {photo.faces} faces; took number {self.face} by size (choose with `face`).")
         height, width = photo.image.shape[:2]
         if photo.full_size != (width, height):
             full = f"{photo.full_size[0]} x {photo.full_size[1]}"
@@ -115,7 +108,7 @@ class PortraitRequest(Request):
 def note_driver(watch: Watch, path: str | Path, faces: int, *, held: int = 0) -> None:
     """Several faces where a driver begins, whose face is always the largest, and frames that showed none."""
     if faces > 1:
-        watch.note(f"{path} shows {faces} faces where it begins; the motion is the largest one's (--face is the photo's).")
+        watch.note(f"{path} shows {faces} faces where it begins; the motion is the largest one's (`face` is the photo's).")
     if held:
         watch.note(f"{path}: {held} frames showed no face: the last motion was held there.")
 

@@ -7,11 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..edit import Edit, Span, attribute_grid, canonical_motion, parse_attributes, take, turntable
+from ..edit import (
+    ATTRIBUTES,
+    Amplitude,
+    Attribute,
+    Edit,
+    Span,
+    attribute_grid,
+    canonical_motion,
+    parse_attributes,
+    take,
+    turntable,
+)
 from ..errors import ConfigError, MediaError
 from ..expressions import limited_directions
 from ..media.crop import crop
-from ..media.files import check_input
+from ..media.files import Files, check_input
 from ..media.image import contact_sheet
 from ..media.video import VideoReader
 from ..motion import Motion
@@ -20,7 +31,6 @@ from ..session import Photo, Session, is_motion_file
 from ..smooth import DEFAULT_STRENGTH, MotionSmoother, smooth
 from ..watch import Watch
 from .base import (
-    Files,
     PortraitRequest,
     Result,
     amplitude,
@@ -70,37 +80,39 @@ class EditRequest(PortraitRequest):
     eyes: float = 1.0
 
     def files(self) -> Files:
+        """Photo, driver, file of the expression, and model; the picture or video."""
         reads = named_files(self.source, self.driving, self.expression)
         return Files([*reads, *model_files(self.model)], [self.output])
 
     def check(self, watch: Watch) -> None:
+        """Raise MmfaError for values that mean nothing or don't fit together, and for files that can't work."""
         limited_directions(self.set, unclipped=self.unclipped, note=watch.warn)
         parse_attributes(self.take or "")
         MotionSmoother(self.smooth)
         if self.driving is None and (self.take is not None or self.mode != "absolute"):
-            raise ConfigError("--take and --mode say what to take from a driver; name it with --from.")
+            raise ConfigError("`take` and `mode` say what to take from a driver; name it with `driving`.")
         relative = "relative" in parse_modes(self.mode).values()
         check_input(self.source)
         check_picture_or_video(self.output)
         clip = self.is_clip()
         if not clip and relative:
-            raise ConfigError(f"{self.driving} is one picture, and relative motion needs a clip; leave out --mode.")
+            raise ConfigError(f"{self.driving} is one picture, and relative motion needs a clip; leave out `mode`.")
         if not clip and (self.start, self.end) != (None, None):
-            raise ConfigError("--at is a time range of a clip; name a driving video with --from.")
+            raise ConfigError("Values hold in a time range of a clip, not of a picture; name a driving video with `driving`.")
         if clip and self.turntable:
-            raise ConfigError("A turntable shows one pose; take an expression with --expression VIDEO@SECONDS, not a clip.")
+            raise ConfigError("A turntable shows one pose; take an expression with `expression` VIDEO@SECONDS, not a clip.")
         if not self.turntable and clip != is_video(self.output):
             kind = "a video: name one, such as OUT.mp4" if clip else "a picture: name one, such as OUT.png"
             raise MediaError(f"{self.output}: what comes out is {kind}.")
         if not self.changes():
             raise ConfigError(
-                "Nothing to change: name a driver with --from, or set --yaw, --pitch, --roll, --scale, --tx, --ty, --intensity, "
-                "--expression, --set, --lips or --eyes, or ask for a --turntable."
+                "Nothing to change: name a driver with `driving`, set `yaw`, `pitch`, `roll`, `scale`, `tx`, `ty`, `intensity`, "
+                "`expression`, `set`, `lips` or `eyes`, or ask for a `turntable`."
             )
         if self.expression == "neutral" and self.intensity is not None:
-            raise ConfigError("A neutral expression has no intensity: leave out --expression or --intensity.")
+            raise ConfigError("A neutral expression has no intensity: leave out `expression` or `intensity`.")
         if self.expression == "neutral" and self.set:
-            raise ConfigError("A neutral expression doesn't move along a direction: leave out --expression or --set.")
+            raise ConfigError("A neutral expression doesn't move along a direction: leave out `expression` or `set`.")
         amplitude(self.lips, self.eyes, watch, unclipped=self.unclipped)
         self.sliders(watch)
 
@@ -128,42 +140,65 @@ class EditRequest(PortraitRequest):
         return Edit(**values).limited(unclipped=self.unclipped, note=watch.warn)
 
     def work(self, session: Session | None, watch: Watch) -> Result:
+        """Edit the motion and render it: a video, a picture, or a turntable as either."""
         session = self.session(session)
         session.engine.card.require("edit")
         photo = self.open_photo(session, self.source, watch)
-        motion = self.motion(session, photo, watch)
         gain = amplitude(self.lips, self.eyes, watch, unclipped=self.unclipped)
+        edit = self.edit(session, photo, watch)
+        if self.is_clip():
+            return self.clip(session, photo, edit, gain, watch)
+        motion = edit.apply(self.still(session, photo, watch))
         if is_video(self.output):
-            motion = turntable(motion) if self.turntable else motion
-            with_sound = self.driving is not None and not self.turntable and not is_motion_file(self.driving)
-            session.write(photo, motion, self.output, sound=self.driving if with_sound else None, amplitude=gain, watch=watch)
+            motion = turntable(motion)
+            session.write(photo, motion, self.output, amplitude=gain, watch=watch)
             return Result(outputs=(self.output,), summary=f"{self.output}: {len(motion)} frames.")
         if not self.turntable:
             return write_picture(self.output, next(session.render(photo, motion, amplitude=gain)))
         rows = [list(session.render(photo, row, paste_back=False, amplitude=gain)) for row in attribute_grid(motion)]
         return write_picture(self.output, contact_sheet(rows))
 
-    def motion(self, session: Session, photo: Photo, watch: Watch) -> Motion:
-        """The photo's own motion, edited."""
-        motion: Motion = photo.signal
-        if self.driving is not None:
-            attributes = parse_attributes(self.take or "rotation,scale,translation,expression")
-            motion = take(motion, self.driver(session, photo, watch), attributes)
+    def clip(self, session: Session, photo: Photo, edit: Edit, gain: Amplitude | None, watch: Watch) -> Result:
+        """A video: the photo's own motion with what is taken of a clip, edited."""
+        assert self.driving is not None
+        report = session.animate(
+            photo,
+            self.driving,
+            self.output,
+            mode=self.mode,
+            crop=self.crop,
+            smoothing=self.smooth,
+            attributes=self.attributes,
+            edit=edit,
+            span=None if (self.start, self.end) == (None, None) else Span(start=self.start, end=self.end),
+            amplitude=gain,
+            watch=watch,
+        )
+        note_driver(watch, self.driving, report.driving_faces, held=report.held)
+        return Result(outputs=(self.output,), summary=f"{self.output}: {report.frames} frames.")
+
+    def still(self, session: Session, photo: Photo, watch: Watch) -> Motion:
+        """The photo's own motion, with what is taken of a picture or a single motion."""
+        own: Motion = photo.signal
+        if self.driving is None:
+            return own
+        tracked = session.track_any(self.driving, crop=self.crop, watch=watch)
+        note_driver(watch, self.driving, tracked.faces)
+        return take(own, smooth(tracked.signal, self.smooth), self.attributes)
+
+    def edit(self, session: Session, photo: Photo, watch: Watch) -> Edit:
+        """What is set by hand, of the pose and of the expression."""
         values = limited_directions(self.set, unclipped=self.unclipped, note=watch.warn)
         offset = expression_space(session, self.model).offset(values) if values else None
         expression: Any = self.expression
         if expression not in (None, "neutral"):
-            expression = single_motion(session, photo, expression, watch, model=self.model, crop=self.crop, option="--expression")
-        span = None if (self.start, self.end) == (None, None) else Span(start=self.start, end=self.end)
-        return replace(self.sliders(watch), expression=expression, offset=offset).apply(motion, span=span)
+            expression = single_motion(session, photo, expression, watch, model=self.model, crop=self.crop, what="`expression`")
+        return replace(self.sliders(watch), expression=expression, offset=offset)
 
-    def driver(self, session: Session, photo: Photo, watch: Watch) -> Motion:
-        """The smoothed motion to take from."""
-        assert self.driving is not None
-        tracked = session.track_any(self.driving, crop=self.crop, watch=watch)
-        note_driver(watch, self.driving, tracked.faces, held=tracked.held)
-        motion, modes = smooth(tracked.signal, self.smooth), parse_modes(self.mode)
-        return session.relative(photo, motion, mode=modes) if "relative" in modes.values() else motion
+    @property
+    def attributes(self) -> list[Attribute]:
+        """Which attributes are taken of the driver: those named by `take`, or all."""
+        return parse_attributes(self.take or ",".join(ATTRIBUTES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +210,11 @@ class CanonicalRequest(PortraitRequest):
     output: Path
 
     def files(self) -> Files:
+        """Photos and model; the sheet."""
         return Files([*self.sources, *model_files(self.model)], [self.output])
 
-    def check(self, watch: Watch) -> None:
+    def check(self, watch: Watch) -> None:  # noqa: ARG002 - there is nothing to note yet
+        """Raise MmfaError for files that can't work."""
         if not self.sources:
             raise ConfigError("canonical: name a photo or more.")
         for path in self.sources:
@@ -187,6 +224,7 @@ class CanonicalRequest(PortraitRequest):
             raise MediaError(f"{self.output}: canonical faces are a picture; name one, such as .png.")
 
     def work(self, session: Session | None, watch: Watch) -> Result:
+        """Render each photo's canonical face, under the photo's crop."""
         session = self.session(session)
         session.engine.card.require("edit")
         photos, faces = [], []

@@ -13,12 +13,12 @@ import torch
 from ..edit import neutralise
 from ..errors import ConfigError
 from ..expressions import interpolate_motions, limited_directions
-from ..media.files import check_input
+from ..media.files import Files, check_input
 from ..media.image import contact_sheet
 from ..motion import DEFAULT_FPS, Motion
 from ..session import Photo, Session
 from ..watch import Watch
-from .base import Files, PortraitRequest, Result, check_picture_or_video, is_video, model_files, named_files, write_picture
+from .base import PortraitRequest, Result, check_picture_or_video, is_video, model_files, named_files, write_picture
 from .words import expression_space, single_motion
 
 _LARGEST_SHEET = 400
@@ -77,24 +77,28 @@ class InterpolateRequest(_Expressions):
     pose: Literal["keep", "A", "B"] = "keep"
 
     def ways(self) -> tuple[str, ...]:
+        """All waypoints, from first to last."""
         return (self.first, *self.via, self.last)
 
     @property
     def count(self) -> int:
+        """Frames from waypoint to waypoint: `steps`, or by default what suits the output."""
         return (25 if is_video(self.output) else 6) if self.steps is None else self.steps
 
     def check_values(self) -> None:
+        """Raise ConfigError for steps out of range, and for a neutral end that is to move."""
         pictures = self.count * (len(self.ways()) - 1)
         if not 1 <= self.count <= 10_000:
-            raise ConfigError(f"--steps lies between 1 and 10000, not {self.count}.")
+            raise ConfigError(f"`steps` lies between 1 and 10000, not {self.count}.")
         if not is_video(self.output) and pictures > _LARGEST_SHEET:
-            raise ConfigError(f"A sheet of {pictures} pictures is too large; write a video, or take fewer --steps.")
+            raise ConfigError(f"A sheet of {pictures} pictures is too large; write a video, or take fewer `steps`.")
         if self.set and self.last == "neutral":
             raise ConfigError(
-                "A neutral expression doesn't move along a direction: leave out --set, or end elsewhere than neutral."
+                "A neutral expression doesn't move along a direction: leave out `set`, or end elsewhere than neutral."
             )
 
     def work(self, session: Session | None, watch: Watch) -> Result:
+        """Interpolate between the waypoints' expressions, in the pose that is asked for."""
         session = self.session(session)
         space = expression_space(session, self.model)
         photo = self.open_photo(session, self.source, watch)
@@ -110,7 +114,7 @@ class InterpolateRequest(_Expressions):
         own: Motion = photo.signal
         if text in ("source", "neutral"):
             return own if text == "source" else neutralise(own)
-        return single_motion(session, photo, text, watch, model=self.model, crop=self.crop, option=text)
+        return single_motion(session, photo, text, watch, model=self.model, crop=self.crop, what=text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +128,20 @@ class SampleRequest(_Expressions):
     temperature: float = 1.0
 
     def check_values(self) -> None:
+        """Raise ConfigError for numbers out of range, and for those that the kind of output has no use for."""
         if is_video(self.output) and self.n is not None:
-            raise ConfigError("--n counts the faces of a picture; a video has --seconds.")
+            raise ConfigError("`n` counts the faces of a picture; a video has `seconds`.")
         if not is_video(self.output) and self.seconds is not None:
-            raise ConfigError("--seconds is the length of a video; a picture has --n.")
+            raise ConfigError("`seconds` is the length of a video; a picture has `n`.")
         if self.n is not None and not 1 <= self.n <= _LARGEST_SHEET:
-            raise ConfigError(f"--n lies between 1 and {_LARGEST_SHEET}, not {self.n}.")
+            raise ConfigError(f"`n` lies between 1 and {_LARGEST_SHEET}, not {self.n}.")
         if self.seconds is not None and not 0.2 <= self.seconds <= 3600:
-            raise ConfigError(f"--seconds lies between 0.2 and 3600, not {self.seconds:g}.")
+            raise ConfigError(f"`seconds` lies between 0.2 and 3600, not {self.seconds:g}.")
         if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"--seed is a number from 0, not {self.seed}.")
+            raise ConfigError(f"`seed` is a number from 0, not {self.seed}.")
 
     def work(self, session: Session | None, watch: Watch) -> Result:
+        """Draw expressions, each of them alone or as a walk, in the photo's pose."""
         session = self.session(session)
         space = expression_space(session, self.model)
         photo = self.open_photo(session, self.source, watch)

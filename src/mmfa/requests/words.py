@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MediaError
 from ..expressions import ExpressionSpace
+from ..media.files import check_input
+from ..media.video import VideoReader
 from ..motion import Motion
-from ..session import Photo, Session
+from ..session import Photo, Session, is_motion_file
 from ..watch import Watch
 from .base import note_driver
 
@@ -27,24 +29,37 @@ def expression_space(session: Session, model: str) -> ExpressionSpace:
     return ExpressionSpace.load(model)
 
 
-def single_motion(session: Session, photo: Photo, text: str, watch: Watch, *, model: str, crop: bool, option: str) -> Motion:
+def single_motion(session: Session, photo: Photo, text: str, watch: Watch, *, model: str, crop: bool, what: str) -> Motion:
     """The one motion that a photo, a motion file or ``VIDEO@SECONDS`` shows, or the photo's with the expression of a code.
 
-    Raises ConfigError for words that mean nothing, with the `option` they were given to, and MediaError for files.
+    Raises ConfigError for words that mean nothing, with `what` they say, and MediaError for files.
     """
     session.engine.card.require("edit")
     if text.startswith(CODE):
         return _of_code(photo, text, expression_space(session, model))
     path, at, moment = text.rpartition("@")
     if at and not Path(text).exists():
-        tracked = session.track_at(path, seconds(moment, option=option), crop=crop)
+        tracked = session.track_at(path, seconds(moment, what=what), crop=crop)
     else:
+        _refuse_clip(text, _video_frames(text))  # before it is tracked
         tracked = session.track_any(text, crop=crop, watch=watch)
-    if len(tracked.signal) != 1:
-        raise ConfigError(f"{text} has {len(tracked.signal)} frames; say which one, as {text}@SECONDS.")
+        _refuse_clip(text, len(tracked.signal))
     note_driver(watch, text, tracked.faces)
     motion: Motion = tracked.signal
     return motion
+
+
+def _video_frames(path: str) -> int:
+    """How many frames a file says that it has, if it is a video; else 0. Raises MediaError for a file that isn't there."""
+    if not is_motion_file(check_input(path)):
+        with contextlib.suppress(MediaError), VideoReader(path) as video:
+            return video.info.frame_count or 0
+    return 0
+
+
+def _refuse_clip(text: str, frames: int) -> None:
+    if frames > 1:
+        raise ConfigError(f"{text} has {frames} frames; say which one, as {text}@SECONDS.")
 
 
 def _of_code(photo: Photo, text: str, space: ExpressionSpace) -> Motion:
@@ -61,9 +76,9 @@ def _of_code(photo: Photo, text: str, space: ExpressionSpace) -> Motion:
     return replace(own, expression=space.decode(code), intensity=torch.ones_like(own.intensity))
 
 
-def seconds(text: str, *, option: str) -> float:
-    """A finite number of seconds, or ConfigError that names the option."""
+def seconds(text: str, *, what: str) -> float:
+    """A finite number of seconds, or ConfigError, which begins with `what`."""
     with contextlib.suppress(ValueError):
         if math.isfinite(float(text)):
             return float(text)
-    raise ConfigError(f"{option}: {text!r} is no number of seconds.")
+    raise ConfigError(f"{what}: {text!r} is no number of seconds.")

@@ -90,6 +90,7 @@ class LiteMMFA(MMFA):
 
     @property
     def card(self) -> Card:
+        """What it can do: everything; and it needs no pixels to be driven."""
         abilities: frozenset[Ability] = frozenset({"edit", "expressions", "amplitude", "keypoints", "anchored"})
         return Card(kind=KIND, size=self.params.size, abilities=abilities, needs_pixels=False, view=self.params.view)
 
@@ -107,7 +108,8 @@ class LiteMMFA(MMFA):
         pixels = face.image if face.image.numel() else None
         pose = {"rotation": face.rotation, "scale": face.scale, "translation": face.translation}
         with full_precision(face.mesh):
-            return self.canonical_detector(face.mesh - self.mean_mesh, pixels, **pose)
+            keypoints: Tensor = self.canonical_detector(face.mesh - self.mean_mesh, pixels, **pose)
+        return keypoints
 
     def motion(self, face: FaceInput) -> Motion:
         """Motion (R, s, t, f) of each face: R of the frozen pose prior, s and t of the affine estimator, f of E_exp."""
@@ -223,6 +225,7 @@ class LiteMMFA(MMFA):
         return gain
 
     def fingerprint(self) -> dict[str, Tensor]:
+        """The weights of E_exp, and the mean mesh that it subtracts."""
         return super().fingerprint() | {"mean_mesh": self.mean_mesh}
 
 

@@ -51,16 +51,22 @@ class PaperMMFA(MMFA):
 
     @property
     def card(self) -> Card:
+        """What it can do; its keypoints are free, so lips and eyes can't be scaled apart."""
         return Card(kind=KIND, size=self.params.size, abilities=frozenset({"edit", "expressions", "keypoints"}))
 
     def canonical(self, face: FaceInput) -> Tensor:
+        """Canonical keypoints x_c (B,K,3), by the pixels."""
         with full_precision(face.image):
-            return self.canonical_detector(face.image)
+            keypoints: Tensor = self.canonical_detector(face.image)
+        return keypoints
 
-    def features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> SourceFeatures:
-        return self.appearance(image)
+    def features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> SourceFeatures:  # noqa: ARG002 - other kinds need them
+        """The features of a photo (B,3,S,S); of one layer, so that it doesn't matter where its head is."""
+        seen: SourceFeatures = self.appearance(image)
+        return seen
 
     def motion(self, face: FaceInput) -> Motion:
+        """Motion (R, s, t, f) of each face: R of the frozen pose prior, s and t of the affine estimator, f of E_exp."""
         with full_precision(face.image):
             scale, translation = self.affine(face.image)
             expression = self.expression_encoder(face.image)
