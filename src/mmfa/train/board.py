@@ -12,6 +12,7 @@ from torch import Tensor
 from ..documents import parse_json
 from ..media.files import atomic_output
 from ..media.image import Array, contact_sheet, to_uint8, write_image
+from ..models.lite.model import cut
 from ..models.mmfa import MMFA
 from ..motion import Motion
 from .data import Batch
@@ -75,9 +76,10 @@ def draw_samples(model: MMFA, batch: Batch) -> Array:
     turned = torch.arange(1, len(batch) + 1) % len(batch)
     other = model.prepare(batch.source[turned])
     crossed = model.render(other, driving).images[-1]
+    window = model.window(driving)
     rows = [
-        batch.source.image,
-        batch.driving.image,
+        source.features.image,
+        batch.driving.image if window is None else cut(batch.driving.image, window, output.shape[-1]),
         output,
         draw_keypoints(output, rendering.keypoints),
         model.render(source, canonical_motion(source.motion, keep_size=not model.card.needs_pixels)).images[-1],
