@@ -20,6 +20,7 @@ from ..media.image import to_tensor, to_uint8
 from ..motion import Motion
 from ..portrait import AnyKeypointModel
 from ..relative import relative_motion
+from .crops import composer
 from .leakage import LEAKS, consistency
 from .observe import Observed, Observer
 from .synthetic import EXPRESSIONS, POSE, RANGES, Head, State, random_state, sweep
@@ -192,10 +193,11 @@ def reenactment(observer: Observer, source: Head, driver: Head, generator: np.ra
     if not pairs or start not in own.states or start not in driving.states:
         return dict.fromkeys(("reenactment_px", "reenactment_seen_px", "copy_px", "reenactment_lost"), float("nan"))
     prepared = model.prepare(own.face[:1])
-    motions = relative_motion(prepared.motion, driving.motion, anchor=0)
+    motions = relative_motion(model.signal(own.face[:1]), driving.motion, anchor=0)
+    composed = composer(model, own.face[:1])
     errors: dict[str, list[float]] = defaultdict(list)
     for mine, theirs in pairs:
-        output = to_uint8(model.render(prepared, motions[theirs]).patch)[0]
+        (output,) = composed(model.render(prepared, motions[theirs]))
         found = observer.find(output)
         errors["reenactment_lost"].append(float(found is None))
         errors["copy_px"].append(_distance_px(own.points[0], own.points[mine]))

@@ -15,13 +15,14 @@ from ..edit import ATTRIBUTES, Edit, take
 from ..errors import FaceError, MediaError
 from ..faces import PixelFace, face_input, whole_picture
 from ..geometry import geodesic_angle, project_to_rotation
-from ..media.image import Array, to_uint8
+from ..media.image import Array
 from ..motion import Motion, blend
 from ..nets.anchors import VERTICES
 from ..portrait import AnyKeypointModel, FaceInput
 from ..priors.groups import mouth_opening
 from ..priors.pose import rigid_template
 from ..priors.roi import to_grid
+from .crops import composer
 from .extractors import REFERENCE_SIZE, FaceMeasurer, FaceMeasures
 
 P = TypeVar("P")
@@ -229,7 +230,8 @@ def outputs_of(model: AnyKeypointModel, person: Person, driver: Person, measurer
     prepared, canonical = model.prepare(face), model.canonical(face)
     motion = plan(model.signal(face), model.signal(driver.faces[driver.drivers]))
     parts = [motion[start : start + batch] for start in range(0, len(motion), batch)]
-    images = (image for part in parts for image in to_uint8(model.render(prepared, part).patch.float()))
+    composed = composer(model, face)
+    images = (image for part in parts for image in composed(model.render(prepared, part)))
     seen = to_grid(measurer.measure(images).points, REFERENCE_SIZE, REFERENCE_SIZE)
     points, _ = model.keypoints(canonical.expand(len(motion), -1, -1), motion)
     anchored = model.card.supports("anchored")

@@ -16,6 +16,7 @@ from ..models.lite.model import cut
 from ..models.mmfa import MMFA
 from ..motion import Motion
 from .data import Batch
+from .scene import in_window
 
 _COLOURS = torch.tensor([[1.0, 0.2, 0.2], [0.2, 1.0, 0.3], [0.3, 0.5, 1.0], [1.0, 0.9, 0.2]])
 
@@ -81,7 +82,7 @@ def draw_samples(model: MMFA, batch: Batch) -> Array:
         source.features.image,
         batch.driving.image if window is None else cut(batch.driving.image, window, output.shape[-1]),
         output,
-        draw_keypoints(output, rendering.keypoints),
+        draw_keypoints(output, rendering.keypoints if window is None else in_window(rendering.keypoints, window)),
         model.render(source, canonical_motion(source.motion, keep_size=not model.card.needs_pixels)).images[-1],
         crossed,
     ]

@@ -52,7 +52,7 @@ class LiteParams:
 
 @dataclass(frozen=True)
 class FaceSource(Source):
-    """A photo in its own `window` (B,3), whose grid keypoints and motion are in."""
+    """A photo in its own `window` (B,3), whose grid the keypoints are in; the motion is in the crop's."""
 
     window: Tensor
 
@@ -62,9 +62,8 @@ class FaceSource(Source):
 
 @dataclass(frozen=True)
 class FaceMoved(Moved):
-    """Besides, the driving motion in the grid of the `window` (B,3) that it is drawn in."""
+    """Besides, the `window` (B,3) that it is drawn in. Keypoints are in the crop's grid."""
 
-    motion: Motion
     window: Tensor
 
 
@@ -158,19 +157,20 @@ class LiteMMFA(MMFA):
             view = cut(face.image, window, side) if view is None else cut(view, view.new_tensor([[0.0, 0.0, 1.0]]), side)
         motion = _framed(reading.motion, window)
         keypoints, _ = self.keypoints(reading.canonical, motion)
-        return FaceSource(self.features(view, keypoints, motion), reading.canonical, motion, keypoints, window)
+        return FaceSource(self.features(view, keypoints, motion), reading.canonical, reading.motion, keypoints, window)
 
     def move(self, source: Source, signal: Motion, *, gain: Tensor | None = None) -> FaceMoved:
         assert isinstance(source, FaceSource)
         window = self.window(signal)
         motion = _framed(signal, window)
         keypoints, deformation = self.keypoints(source.canonical, motion, gain=gain)
-        mirror_motion, mirror_keypoints = _mirrored(source.motion, source.keypoints)
+        own = _framed(source.motion, source.window)
+        mirror_motion, mirror_keypoints = _mirrored(own, source.keypoints)
         mode = self.params.composition
         with full_precision(keypoints):
-            photo = View(keypoints=source.keypoints, jacobian=jacobian(source.motion, motion, mode=mode))
+            photo = View(keypoints=source.keypoints, jacobian=jacobian(own, motion, mode=mode))
             mirror = View(keypoints=mirror_keypoints, jacobian=jacobian(mirror_motion, motion, mode=mode))
-            changed, hidden = _novelty(source, keypoints, motion)
+            changed, hidden = _novelty(source, own, keypoints, motion)
         flow = self.dense_motion(
             source.features.volume,
             photo=photo,
@@ -180,7 +180,8 @@ class LiteMMFA(MMFA):
             changed=changed,
             hidden=hidden,
         )
-        return FaceMoved(keypoints, deformation, flow, motion, window)
+        placed = keypoints * window[:, None, 2:] + F.pad(window[:, None, :2], (0, 1))
+        return FaceMoved(placed, deformation, flow, window)
 
     def render(self, prepared: Source, signal: Motion, *, gain: Tensor | None = None) -> Rendering:
         source = prepared if len(prepared.canonical) == len(signal) else prepared.expand(len(signal))
@@ -189,15 +190,14 @@ class LiteMMFA(MMFA):
         flow = moved.flow
         assert isinstance(flow, FaceFlow)
         drawn = self.generator(source.features, flow)
-        half, centre = moved.window[:, None, 2:], moved.window[:, None, :2]
         with full_precision(signal.scale):
-            turn = jacobian(source.motion, moved.motion, mode=self.params.composition)[:, :2, :2]
+            turn = jacobian(source.motion, signal, mode=self.params.composition)[:, :2, :2]
         layer = Layer(
             window=moved.window,
             source=source.window,
             flow=flow.image,
-            jacobian=turn * (source.window[:, 2:] / moved.window[:, 2:])[..., None],
-            outline=moved.keypoints[:, list(OVAL), :2] * half + centre,
+            jacobian=turn,
+            outline=moved.keypoints[:, list(OVAL), :2],
             unit=signal.scale,
             paint=drawn.paint,
             share=drawn.share,
@@ -251,9 +251,9 @@ def _framed(signal: Motion, window: Tensor) -> Motion:
     return replace(signal, scale=signal.scale / window[:, 2:], translation=shift / window[:, 2:])
 
 
-def _novelty(source: FaceSource, driving: Tensor, motion: Motion) -> tuple[Tensor, Tensor]:
-    """`LiteDenseMotion.forward`'s ``changed`` and ``hidden`` (B,K) of driving keypoints (B,K,3)."""
-    before = (source.keypoints - source.motion.translation[:, None]) / source.motion.scale[..., None]
+def _novelty(source: FaceSource, own: Motion, driving: Tensor, motion: Motion) -> tuple[Tensor, Tensor]:
+    """`LiteDenseMotion.forward`'s ``changed`` and ``hidden`` (B,K) of driving keypoints (B,K,3). Motions in their windows."""
+    before = (source.keypoints - own.translation[:, None]) / own.scale[..., None]
     after = (driving - motion.translation[:, None]) / motion.scale[..., None]
     changed = smooth_step((after - before).norm(dim=2), *_CHANGED)
     # A canonical keypoint's skin faces away from the middle of the head; of its height little is known, and little counts.
