@@ -52,7 +52,9 @@ def test_every_benchmark_has_the_common_options(name: str, monkeypatch, capsys) 
 def calls() -> Iterator[tuple[str, str]]:
     """Every command in a page that runs one of the scripts, by page; a command that goes on in the next line is joined."""
     for page in PAGES:
-        for words in re.findall(r"python (-m (?:benchmarks|research)\.[^`#]+?)(?:`|  +#|$)", page.read_text("utf-8"), re.MULTILINE):
+        for words in re.findall(
+            r"python (-m (?:benchmarks|research)\.[a-z][^`#]+?)(?:`|  +#|$)", page.read_text("utf-8"), re.MULTILINE
+        ):
             yield str(page.relative_to(ROOT)), " ".join(words.split())
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,4 +151,7 @@ def test_the_results_page_refuses_what_does_not_belong_together(stored: Path) ->
 
 
 def test_docs_are_what_the_stored_reports_say() -> None:
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(ROOT / "results")
+    pages = runpy.run_path(str(ROOT / "tools" / "results.py"))["pages"]()
+    assert [path.relative_to(ROOT).as_posix() for path in pages] == ["docs/results.md", "research/results.md"]
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, "run python tools/results.py"

@@ -68,8 +68,9 @@ def compare(reports: Sequence[Report], *, names: Sequence[str]) -> str:
     return "\n".join([*lines, "", *remarks]).rstrip() + "\n"
 
 
-def results_page(folder: Path) -> str:
-    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, its tables.json and its published.json.
+def results_page(folder: Path, *, place: str = "results", pages: str = "") -> str:
+    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, its tables.json and, where there is one, its
+    published.json. place: what the page calls the folder; pages: where the other pages are, as links from there begin.
 
     tables.json says which reports share a table, in which order and under which names; a row without a report is left out.
     Without it all reports of a protocol share one. Raises MediaError for a file that can't be read, a name without a protocol or
@@ -81,8 +82,8 @@ def results_page(folder: Path) -> str:
     lines = [
         "# Results",
         "",
-        "Made by `python tools/results.py` from the reports in `results/`; no number here was typed. In brackets: the 95 %",
-        "interval over clips. What the metrics mean: [metrics](metrics.md). How to measure: [evaluation](evaluation.md).",
+        f"Made by `python tools/results.py` from the reports in `{place}/`; no number here was typed. In brackets: the 95 %",
+        f"interval over clips. What the metrics mean: [metrics]({pages}metrics.md). How to measure: [evaluation]({pages}evaluation.md).",
     ]
     definitions: dict[str, Figure] = {}
     for protocol, heading in PROTOCOL_NAMES.items():
@@ -97,7 +98,9 @@ def results_page(folder: Path) -> str:
             lines += ["", *([f"### {table.heading}", ""] if table.heading else []), *([table.note, ""] if table.note else [])]
             lines += _section(rows)
             definitions |= {f.definition.name: f for report in rows.values() for f in report.figures}
-    lines += ["", *_published(folder / PUBLISHED), "", "## Definitions", ""]
+    if (folder / PUBLISHED).exists():
+        lines += ["", *_published(folder / PUBLISHED)]
+    lines += ["", "## Definitions", ""]
     lines += ["| metric | definition | extractor | version | source |", "|---|---|---|---|---|"]
     lines += [definition_row(figure) for figure in definitions.values()]
     first = next(iter(stored.values()))
