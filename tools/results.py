@@ -8,8 +8,8 @@
 
 A report is stored as LABEL-PROTOCOL.json (copy-same, lite-same, lite-cross, ablation-base-same ...): the last two releases in
 results/, what is older, or answers a question of its own, in research/results/. The tables.json beside them says which labels
-share a table, in which order, under which names and with which note. results/published.json holds the figures of papers with their
-source.
+share a table, in which order, under which names and with which note. results/published.json holds the figures of papers with
+their source.
 """
 
 from __future__ import annotations

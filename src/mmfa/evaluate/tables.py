@@ -69,8 +69,8 @@ def compare(reports: Sequence[Report], *, names: Sequence[str]) -> str:
 
 
 def results_page(folder: Path, *, place: str = "results", pages: str = "") -> str:
-    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, its tables.json and, where there is one, its
-    published.json. place: what the page calls the folder; pages: where the other pages are, as links from there begin.
+    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, its tables.json and its
+    published.json, if it has one. place: what the page calls the folder; pages: how links to the other pages begin.
 
     tables.json says which reports share a table, in which order and under which names; a row without a report is left out.
     Without it all reports of a protocol share one. Raises MediaError for a file that can't be read, a name without a protocol or
@@ -83,7 +83,8 @@ def results_page(folder: Path, *, place: str = "results", pages: str = "") -> st
         "# Results",
         "",
         f"Made by `python tools/results.py` from the reports in `{place}/`; no number here was typed. In brackets: the 95 %",
-        f"interval over clips. What the metrics mean: [metrics]({pages}metrics.md). How to measure: [evaluation]({pages}evaluation.md).",
+        f"interval over clips. What the metrics mean: [metrics]({pages}metrics.md). How to measure: "
+        f"[evaluation]({pages}evaluation.md).",
     ]
     definitions: dict[str, Figure] = {}
     for protocol, heading in PROTOCOL_NAMES.items():
