@@ -46,7 +46,7 @@ def main() -> None:
     made.add_argument("--steps", type=int, default=VAEConfig.steps, help="training steps of each VAE")
     options = parse(made)
     base = VAEConfig(
-        data=str(options.data), cache=str(options.cache), output="", model=options.model, seed=options.seed, steps=options.steps
+        data=str(options.data), cache=str(options.cache), output=".", model=options.model, seed=options.seed, steps=options.steps
     )
     model = from_pretrained(options.model)
     assert isinstance(model, MMFA)
