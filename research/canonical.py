@@ -18,9 +18,9 @@ of N          the consistency of the mean of N random frames of a person, over m
 from __future__ import annotations
 
 import torch
-from benchmarks.options import parse, parser, run
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
 from mmfa.expressions import measures
 from mmfa.geometry import matrix_to_euler

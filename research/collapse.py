@@ -21,9 +21,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from benchmarks.options import parse, parser, run, save
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run, save
 from mmfa.models.mmfa import MMFA
 from mmfa.nets.anchors import VERTICES
 from mmfa.nets.vae import ExpressionVAE

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from benchmarks import quality
 from benchmarks.options import parse, parser, run
-
 from mmfa.media.video import VideoReader, VideoWriter
 from mmfa.train.config import TrainConfig
 from mmfa.train.shipped import config_path

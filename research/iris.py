@@ -13,9 +13,9 @@ others but the lids, whose edges are within the stretched ring. Second table: th
 from __future__ import annotations
 
 import torch
-from benchmarks.options import parse, parser, run
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.geometry import image_grid, warp
 from mmfa.media.image import to_uint8
 from mmfa.priors.detector import FaceDetector

@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from benchmarks.options import parse, parser, run
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.priors.landmarks import mouth_opening
 from mmfa.train import losses

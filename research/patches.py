@@ -21,9 +21,9 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from benchmarks.options import parse, parser, run
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.expressions import NAMES, ExpressionSpace, measures
 from mmfa.models.mmfa import MMFA
 from mmfa.train.calibration import drawn_frames, frames_of, people_of

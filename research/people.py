@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from benchmarks.options import parse, parser, run
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
+from benchmarks.options import parse, parser, run
 from mmfa.dataset.people import SAME_PERSON, group
 from mmfa.dataset.shots import Limits, sharpness
 from mmfa.media.crop import Box

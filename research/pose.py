@@ -13,9 +13,9 @@ from __future__ import annotations
 from unittest import mock
 
 import torch
-from benchmarks.options import parse, parser, run
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.geometry import matrix_to_euler
 from mmfa.priors import pose
 from mmfa.priors.landmarks import mouth_opening

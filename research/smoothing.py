@@ -15,9 +15,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from benchmarks.options import parse, parser, run
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.animate import Animator
 from mmfa.demo import DRIVING, SOURCE, packaged
 from mmfa.motion import Motion

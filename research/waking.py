@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from benchmarks.keypoints import measure
 from benchmarks.options import parse, parser, run
-
 from mmfa.models.paper import KIND, small
 from mmfa.models.paper.model import PaperParams
 from mmfa.registry import registered
