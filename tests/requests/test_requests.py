@@ -165,7 +165,7 @@ def test_a_long_clip_is_edited_while_it_is_tracked(portrait, short_driving, tmp_
     monkeypatch.setitem(Session.animate.__kwdefaults__, "glance", 10)
     request = EditRequest(source=portrait, driving=short_driving, take="rotation", yaw=5.0, output=tmp_path / "out.mp4")
     seen: list[Progress] = []
-    assert "24 frames" in request.run(watch=Watch(on_progress=seen.append)).summary
+    assert "12 frames" in request.run(watch=Watch(on_progress=seen.append)).summary
     assert list(dict.fromkeys(progress.stage for progress in seen)) == ["look", "render"]
 
 
@@ -187,12 +187,12 @@ def test_progress_notes_and_summary_are_data(portrait, short_driving, tmp_path) 
     seen: list[Progress] = []
     request = AnimateRequest(source=portrait, driving=short_driving, output=tmp_path / "out.mp4", lips=1.8)
     result = request.run(watch=Watch(on_progress=seen.append))
-    assert result.outputs == (tmp_path / "out.mp4",) and "24 frames at 25 fps" in result.summary
+    assert result.outputs == (tmp_path / "out.mp4",) and "12 frames at 25 fps" in result.summary
     assert any("lips 1.8 is beyond" in note for note in result.notes)
     stages = {progress.stage: progress for progress in seen}
-    assert list(stages) == ["motion", "render"] and stages["render"] == Progress("render", 24, 24)
+    assert list(stages) == ["motion", "render"] and stages["render"] == Progress("render", 12, 12)
     with VideoReader(tmp_path / "out.mp4") as video:
-        assert sum(1 for _ in video) == 24
+        assert sum(1 for _ in video) == 12
 
 
 def test_cancelled_work_leaves_nothing(portrait, short_driving, tmp_path) -> None:
