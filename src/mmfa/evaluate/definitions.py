@@ -470,7 +470,7 @@ def _on_turned_frames(every: Metric) -> Metric:
         extractor=f"{plain.extractor}; the turn by the mesh",
         source="own selection of frames",
     )
-    return replace(every, definition=definition, turned=plain.name)
+    return replace(every, definition=definition, references=_ALIGNED, turned=plain.name)
 
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

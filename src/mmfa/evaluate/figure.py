@@ -223,7 +223,7 @@ def _mouth(face: Floats, expression: Expression) -> Iterator[_Part]:
     """A dark bag behind the inner lips, and two rows of teeth; the lower one turns with the jaw."""
     lips = face[list(INNER_LIPS)]
     middle = lips.mean(0)
-    back = np.broadcast_to([*middle, 0, 0, 0.22], lips.shape)
+    back = np.broadcast_to(middle + np.array([0, 0, 0.22]), lips.shape)
     bag = np.stack([lips, lips + np.array([0, 0, 0.09]), (lips + middle) / 2 + np.array([0, 0, 0.2]), back], 1)
     shade = np.broadcast_to([0.8, 0.5, 0.25, 0.15], (len(lips), 4)).ravel()
     yield _Part(bag.reshape(-1, 3), _grid(len(lips), 4, True), MOUTH, _tile(len(lips), 4), shade)

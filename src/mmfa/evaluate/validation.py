@@ -15,22 +15,24 @@ from itertools import islice, pairwise
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor
 
 from ..demo import DRIVING, SOURCE, packaged
 from ..faces import PixelFace, crop_box
 from ..media.crop import CropBox, crop
-from ..media.image import Array, read_image
+from ..media.image import Array, read_image, to_tensor
 from ..media.video import VideoReader
+from ..priors.groups import FACE_OVAL
 from ..priors.landmarks import detect_single
-from .appearance import AppearanceMeasurer, PairMeasures
+from .appearance import AppearanceMeasurer, Around, PairMeasures
 from .bootstrap import Values, bootstrap
 from .compare import face_errors
 from .definitions import METRICS
 from .extractors import REFERENCE_SIZE, FaceMeasurer, FaceMeasures
 from .frechet import FeatureStatistics, frechet_distance
 from .metrics import jitter
+from .ring import Photo
 
 MARGIN = 20  # pixels around a frame that shifts and turns bring into view
 
@@ -96,6 +98,21 @@ def noisy(frame: Array, sigma: float, *, seed: int = 0) -> Array:
     return (frame + noise).round().clip(0, 255).astype(np.uint8)
 
 
+def sharpened(frame: Array) -> Array:
+    """The frame (S,S,3) uint8 under an unsharp mask of one pixel, at 100 per cent."""
+    return np.array(Image.fromarray(frame).filter(ImageFilter.UnsharpMask(1, 100, 0)))
+
+
+def haloed(frame: Array, points: Tensor, *, grey: int = 128) -> Array:
+    """The frame (256,256,3) uint8 with a grey arc of 3 pixels over the head; points: its landmarks (478,3)."""
+    image = Image.fromarray(frame)
+    oval = points[list(FACE_OVAL), :2].numpy()
+    wide = oval.mean(0) + 1.5 * (oval - oval.mean(0))
+    arc = [(float(x), float(y)) for x, y in (*wide[-9:], *wide[:9])]
+    ImageDraw.Draw(image).line(arc, fill=(grey,) * 3, width=3)
+    return np.array(image)
+
+
 def portrait() -> Picture:
     """The packaged photo of a woman."""
     image = read_image(packaged(*SOURCE))
@@ -137,6 +154,27 @@ def known_changes(faces: FaceMeasurer) -> Iterator[Check]:
     frames = [picture.frame() for picture in talking(8)]
     holes = face_errors(faces.measure([*frames[:6], *(np.full_like(frame, 127) for frame in frames[6:])]), faces.measure(frames))
     yield Check("mkr", "2 of 8 frames are grey", _mean(holes["mkr"]), 0.25, 0.25)
+
+
+def known_surroundings(faces: FaceMeasurer, appearance: AppearanceMeasurer) -> Iterator[Check]:
+    """Changes around the face: what was drawn there, what is only sharper, and what lies in the face alone."""
+    frames = [picture.frame() for picture in talking(96)[::16]]
+    points = faces.measure(frames).points
+    around = Around(points, Photo(to_tensor(frames[0]), points[0]))
+
+    def answer(images: list[Array]) -> dict[str, float]:
+        (part,) = appearance.stream(images, frames, around=around)
+        return {name: _mean(values) for name, values in part.values.items()}
+
+    same, sharp = answer(frames), answer([sharpened(frame) for frame in frames])
+    halo = answer([haloed(frame, face) for frame, face in zip(frames, points, strict=True)])
+    darker = answer([(frame.clip(10) - 10).astype(np.uint8) for frame in frames])
+    yield Check("ring_psnr", "video, 10 grey levels darker: 28.1 where nothing is black", darker["ring_psnr"], 28.0, 30.0)
+    yield Check("ring_sharpness", "video, the same frames", same["ring_sharpness"], 1.0, 1.0)
+    yield Check("ring_sharpness", "video, sharpened", sharp["ring_sharpness"], 1.5, 10.0)
+    yield Check("ghost", "video, the same frames", same["ghost"], 0.0, 0.0)
+    yield Check("ghost", "video, sharpened: no new edges", sharp["ghost"], 0.0, 0.02)
+    yield Check("ghost", "video, a grey arc over the head", halo["ghost"], 0.2, 2.0)
 
 
 def orders(faces: FaceMeasurer, appearance: AppearanceMeasurer) -> Iterator[Order]:
@@ -195,9 +233,12 @@ def coverage(*, clips: int = 24, frames: int = 20, trials: int = 200, by_clip: b
 def costs(faces: FaceMeasurer, appearance: AppearanceMeasurer) -> dict[str, float]:
     """Milliseconds of processor time for each frame of 256 pixels, on the threads that torch uses now; pairs for two frames."""
     frames = [picture.frame() for picture in talking(32)]
+    points = faces.measure(frames).points
+    around = Around(points, Photo(to_tensor(frames[0]), points[0]))
     tasks: dict[str, Callable[[], object]] = {
         "faces of one frame": lambda: faces.measure(frames),
         "appearance of a pair": lambda: appearance.measure(frames, frames),
+        "the same with its ring": lambda: list(appearance.stream(frames, frames, around=around)),
     }
     times = {}
     for name, task in tasks.items():
@@ -215,7 +256,7 @@ def main() -> None:
     torch.set_num_threads(1)
     faces, appearance = FaceMeasurer(), AppearanceMeasurer()
     print("| metric | known change | measured | must lie in | |\n|---|---|---|---|---|")
-    for check in known_changes(faces):
+    for check in (*known_changes(faces), *known_surroundings(faces, appearance)):
         verdict = "ok" if check.passed else "FAILED"
         print(f"| {check.metric} | {check.change} | {check.value:.3f} | {check.low:g} to {check.high:g} | {verdict} |")
     print("\n| metric | ever worse | |\n|---|---|---|")
