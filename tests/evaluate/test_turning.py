@@ -22,6 +22,8 @@ from mmfa.registry import build
 def turning() -> ModuleType:
     path = Path(__file__).parents[2] / "benchmarks" / "turning.py"
     spec = importlib.util.spec_from_file_location("turning", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -29,7 +31,9 @@ def turning() -> ModuleType:
 
 def test_the_figures_turn_with_the_head_and_change_sides_in_a_mirror(turning, portrait) -> None:
     detector, photo = FaceDetector(), read_image(portrait)
-    picture = crop(photo, crop_box(PixelFace.of(FaceTracker().track(photo), photo)), size=256)
+    face = FaceTracker().track(photo)
+    assert face is not None
+    picture = crop(photo, crop_box(PixelFace.of(face, photo)), size=256)
     below, beside = turning.figures(detector, picture)
     assert 0.3 < below < 0.8 and abs(beside) < 0.3
     mirrored = turning.figures(detector, np.ascontiguousarray(picture[:, ::-1]))

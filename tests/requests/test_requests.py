@@ -1,5 +1,6 @@
 """Requests: the same work from the command line, from JSON and from Python; what is wrong with one is a sentence."""
 
+import argparse
 import ast
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import mmfa
-from mmfa.cli.main import main
+from mmfa.cli.main import _parser, main
 from mmfa.errors import Cancelled, ConfigError, MediaError
 from mmfa.media.video import VideoReader
 from mmfa.requests import REQUESTS, AnimateRequest, EditRequest, Result, read_request, request_of
@@ -181,6 +182,15 @@ def test_every_request_says_what_it_takes(name) -> None:
     assert kind.name == name and kind.__doc__ and needed <= {"source", "sources", "driving", "output", "video", "first", "last"}
     with pytest.raises(ConfigError, match=f"{name}: unknown key 'nonsense'"):
         request_of({"request": name, "nonsense": 1})
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_command_line_can_say_all_that_a_request_can(name) -> None:
+    groups = [group for group in _parser()._actions if isinstance(group, argparse._SubParsersAction)]
+    parsers = [parser for group in groups for parser in group.choices.values() if parser.get_default("request") == name]
+    assert len(parsers) == 1
+    said = {action.dest for action in parsers[0]._actions} | ({"start", "end"} if name == "edit" else set())
+    assert {field.name for field in fields(REQUESTS[name])} <= said
 
 
 def test_progress_notes_and_summary_are_data(portrait, short_driving, tmp_path) -> None:

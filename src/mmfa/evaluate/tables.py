@@ -11,7 +11,7 @@ from typing import Any
 from ..documents import read_json
 from ..errors import ConfigError, MediaError
 from .figures import Figure
-from .report import PROTOCOL_NAMES, TABLE_1, Report, definition_row, interval, number, title
+from .report import DASH, PROTOCOL_NAMES, TABLE_1, Report, definition_row, interval, number, title
 
 PUBLISHED = "published.json"
 LAYOUT = "tables.json"
@@ -197,7 +197,7 @@ def _published(path: Path) -> list[str]:
         for row in record["rows"]:
             if len(row["values"]) != len(columns):
                 raise ValueError(f"{row['method']} has {len(row['values'])} values for {len(columns)} columns")
-            lines.append(f"| {row['method']} | " + " | ".join(value or "–" for value in row["values"]) + " |")
+            lines.append(f"| {row['method']} | " + " | ".join(value or DASH for value in row["values"]) + " |")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MediaError(f"{path} is no file of published figures ({error}).") from error
     return lines
@@ -210,7 +210,7 @@ def _cells(figures: Sequence[Figure | None]) -> list[str]:
     cells = []
     for figure in figures:
         if figure is None or math.isnan(figure.value):
-            cells.append("–")
+            cells.append(DASH)
             continue
         text = f"**{number(figure.value)}**" if figure.definition.badness(figure.value) == best else number(figure.value)
         cells.append(text if math.isnan(figure.low) else f"{text} ({interval(figure)})")
