@@ -1,6 +1,6 @@
 """Seconds to render on the CPU, on an idle machine and beside another busy program, with and without the passive wait policy.
 
-    python benchmarks/busy.py [--frames 20] [--threads 2]
+    python -m benchmarks.busy [--frames 20] [--threads 2]
 
 Each figure is of a process of its own, since OpenMP reads its policy when it starts: the packaged portrait turned by another
 angle in each frame, timed after one frame. `spinning` is what OpenMP does unless told otherwise, `passive` what `import mmfa`
@@ -15,18 +15,22 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+from benchmarks.options import ALWAYS, parser, run, save
 
 POLICIES = ("spinning", "passive", "one thread")
 _READ = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What OpenMP reads of the environment."""
+ROOT = Path(__file__).parents[1]
 
 
 def process(role: str, *, frames: int, threads: int, policy: str) -> subprocess.Popen[str]:
     """This script again, as `role`."""
     environment = {key: value for key, value in os.environ.items() if key not in _READ}
     environment["OMP_NUM_THREADS"] = "1" if policy == "one thread" else str(threads)
-    words = [sys.executable, __file__, "--role", role, "--policy", policy, "--frames", str(frames)]
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "benchmarks.busy", "--role", role, "--policy", policy, "--frames", str(frames)]
+    return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def render(role: str, frames: int, policy: str) -> None:
@@ -67,21 +71,22 @@ def measured(policy: str, *, busy: bool, frames: int, threads: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2, help="of each program; default: 2")
-    parser.add_argument("--role", choices=("render", "other"), help=argparse.SUPPRESS)
-    parser.add_argument("--policy", choices=POLICIES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    made = parser(__doc__, *ALWAYS, frames={"default": 20}, threads={"default": 2, "help": "each program's"})
+    made.add_argument("--role", choices=("render", "other"), help=argparse.SUPPRESS)
+    made.add_argument("--policy", choices=POLICIES, help=argparse.SUPPRESS)
+    options = made.parse_args()
     if options.role:
         render(options.role, options.frames, options.policy)
         return
     print(f"{options.frames} frames, {options.threads} threads, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
+    figures = {}
     print("| OpenMP | idle, s | beside a busy program, s |\n|---|---|---|")
     for policy in POLICIES:
         idle, busy = (measured(policy, busy=busy, frames=options.frames, threads=options.threads) for busy in (False, True))
         print(f"| {policy} | {idle:.1f} | {busy:.1f} |", flush=True)
+        figures[policy] = {"idle": idle, "busy": busy}
+    save(options.json, figures)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

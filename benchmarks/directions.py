@@ -1,6 +1,6 @@
 """Named directions: how much each moves its own measure, and how little the others.
 
-    python benchmarks/directions.py DATA --cache CACHE [--model lite] [--split val] [--strength 1] [--render 60] [--travel]
+    python -m benchmarks.directions DATA --cache CACHE [--model lite] [--split val] [--strength 1] [--render 60] [--travel]
 
 DATA and CACHE as for `mmfa train-vae`. Frames of the split are drawn, people evenly; f is moved by `strength` along each
 direction. With --travel the change is that from -strength to strength, for those that go both ways (`BOTH_WAYS`). Rows are
@@ -17,13 +17,10 @@ beyond 2   share of the frames whose measure, on keypoints, is further above the
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.expressions import NAMES, ExpressionSpace, keypoint_measures
 from mmfa.models.mmfa import MMFA
 from mmfa.train.calibration import keypoint_effects, picture_effects
@@ -63,18 +60,11 @@ def beyond(model: MMFA, clips: ClipDataset, value: float) -> list[float]:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--frames", type=int, default=2000)
-    parser.add_argument("--render", type=int, default=0, metavar="N")
-    parser.add_argument("--travel", action="store_true")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(__doc__, "data", "cache", "model", "split", "seed", *ALWAYS, cache={"required": True}, frames={"default": 2000})
+    made.add_argument("--strength", type=float, default=1.0, help="how far f is moved along a direction")
+    made.add_argument("--render", type=int, default=0, metavar="N", help="also measure N rendered frames")
+    made.add_argument("--travel", action="store_true", help="from -strength to strength")
+    options = parse(made)
     model = from_pretrained(options.model)
     assert isinstance(model, MMFA)
     space = ExpressionSpace.load(options.model, model=model)
@@ -92,9 +82,8 @@ def main() -> None:
         if len(changes) < options.render:
             print(f"\n{options.render - len(changes)} frames lost their face when rendered")
         rows["rendered"] = table("rendered", whole(changes))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    save(options.json, rows)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """Where the squared error of reenactment lies: in the head, beside it, or below the chin; and what PSNR each part leaves.
 
-    python benchmarks/errors.py DATA --cache CACHE [--model lite] [--split val] [--frames 5]
+    python -m benchmarks.errors DATA --cache CACHE [--model lite] [--split val] [--frames 5]
 
 DATA and CACHE as for `mmfa train`. The first frame of each person's first clip is animated by `--frames` others, evenly. The
 parts are the model's own: the head is where the driving pose's background map is below a half, the rest is split at the chin.
@@ -12,13 +12,11 @@ gain        what the mean PSNR would be higher by, if the model's error there we
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from mmfa.models.lite import LiteMMFA
+from benchmarks.options import ALWAYS, parse, parser, run, save
+from mmfa.models.lite.model import LiteMMFA
 from mmfa.nets.blocks import resize
 from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.train.cache import prepare
@@ -44,20 +42,16 @@ def psnr(error: Tensor) -> float:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--fps", type=float, default=8.4)
-    parser.add_argument("--frames", type=int, default=5)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(__doc__, "data", "model", "split", "fps", *ALWAYS, cache={"required": True}, frames={"default": 5})
+    options = parse(made)
     model = from_pretrained(options.model)
     assert isinstance(model, LiteMMFA)
     size = model.card.size
-    people = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=size).people
-    shares, copied, made = [], [], []
+    files = prepare(options.data, options.cache, fps=options.fps, split=options.split, quiet=options.quiet)
+    people = ClipDataset(files, size=size).people
+    shares: list[Tensor] = []
+    copied: list[Tensor] = []
+    generated: list[Tensor] = []
     for clips in people.values():
         clip = clips[0]
         last = len(clip.landmarks) - 1
@@ -68,21 +62,24 @@ def main() -> None:
         target = face.image[1:]
         masks = parts_of(resize(rendering.flow.background, (size, size)), clip.landmarks[driving][:, 152, 1])
         shares.append(masks.mean((2, 3)))
-        for image, errors in ((face.image[:1], copied), (rendering.images[-1], made)):
+        for image, errors in ((face.image[:1], copied), (rendering.images[-1], generated)):
             squared = (image - target).square().mean(1, keepdim=True)
             errors.append((squared * masks).mean((2, 3)))
-    share, copy, model_error = (torch.cat(values) for values in (shares, copied, made))
+    share, copy, model_error = (torch.cat(values) for values in (shares, copied, generated))
     whole = model_error.sum(1)
     print(
         f"{len(people)} people, {len(whole)} frames; PSNR of copying {psnr(copy.sum(1)):.2f}, "
         f"of {options.model} {psnr(whole):.2f}\n"
     )
     print(f"| | share | copy | {options.model} | gain |\n|---|---|---|---|---|")
+    figures = {}
     for index, name in enumerate(PARTS):
         row = [share[:, index].mean(), *(error[:, index].sum() / error.sum() for error in (copy, model_error))]
         gain = psnr(whole - model_error[:, index]) - psnr(whole)
         print(f"| {name} | " + " | ".join(f"{100 * float(value):.0f} %" for value in row) + f" | {gain:.2f} |")
+        figures[name] = dict(zip(("share", "copy", "model", "gain"), [*map(float, row), gain], strict=True))
+    save(options.json, {"model": options.model, "parts": figures})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

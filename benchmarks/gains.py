@@ -1,6 +1,6 @@
 """How far what a face does arrives in the picture: the measures of `mmfa.expressions` in the output against the driver's.
 
-    python benchmarks/gains.py DATA --cache CACHE [--model lite] [--split val] [--frames 12]
+    python -m benchmarks.gains DATA --cache CACHE [--model lite] [--split val] [--frames 12]
 
 DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mmfa train` does. The first frame of each person's
 first clip is animated by `frames` others, evenly from the same clip; the truth is the driving frame itself. The same network
@@ -15,16 +15,14 @@ spread     standard deviation of the measure in the driving frames, within peopl
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.expressions import NAMES, keypoint_measures, measures
 from mmfa.geometry import resize_grid, warp
 from mmfa.media.image import to_uint8
-from mmfa.models.lite import LiteMMFA
+from mmfa.models.lite.model import LiteMMFA
 from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.priors.detector import FaceDetector
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker
@@ -59,18 +57,12 @@ def measured(model: LiteMMFA, clip: Clip, frames: int, landmarker: FaceLandmarke
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--fps", type=float, default=8.4)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(__doc__, "data", "model", "split", "fps", *ALWAYS, cache={"required": True}, frames={"default": 12})
+    options = parse(made)
     model, landmarker, detector = from_pretrained(options.model), FaceLandmarker(), FaceDetector()
     assert isinstance(model, LiteMMFA)
-    data = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=model.card.size)
+    files = prepare(options.data, options.cache, fps=options.fps, split=options.split, quiet=options.quiet)
+    data = ClipDataset(files, size=model.card.size)
     clips = [clips[0] for clips in data.people.values()]
     rows = torch.cat([measured(model, clip, options.frames, landmarker, detector) for clip in clips])
     driver, pictures, warped, keypoints = rows.unbind(1)
@@ -79,10 +71,13 @@ def main() -> None:
     correlation = (driver * pictures).sum(0) / (power * pictures.square().sum(0)).sqrt()
     print(f"{len(clips)} people, {len(rows)} frames of {options.model}\n")
     print("| | pictures | r | warped | keypoints | spread |\n|---|---|---|---|---|---|")
+    figures = {}
     for i, name in enumerate(NAMES):
         values = [float(column[i]) for column in (slopes[0], correlation, slopes[1], slopes[2], driver.std(0))]
         print(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values[:4]) + f" | {values[4]:.4f} |")
+        figures[name] = dict(zip(("pictures", "r", "warped", "keypoints", "spread"), values, strict=True))
+    save(options.json, {"model": options.model, "frames": len(rows), "measures": figures})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

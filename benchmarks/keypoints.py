@@ -1,6 +1,6 @@
 """What free keypoints have learnt: do they follow the face, is x_c the person's, does f know no pose? Figures and a sheet.
 
-    python benchmarks/keypoints.py DATA --cache CACHE --model RUN/model [--split val] [--side 128] [--sheet sheet.png]
+    python -m benchmarks.keypoints DATA --cache CACHE --model RUN/model [--split val] [--side 128] [--sheet sheet.png]
 
 DATA is a folder of face-crop clips; CACHE keeps their frames and tracked landmarks, as `mmfa train` does (`--side` is the run's
 `cached_side`). At most `--frames` frames of each clip are looked at, evenly. MODEL is a folder or the name of a size, untrained.
@@ -25,14 +25,13 @@ psnr           of the clip's frames driven from its first, mean of means of clip
 
 from __future__ import annotations
 
-import argparse
 import colorsys
-import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
 from mmfa.geometry import Bend, image_grid, resize_grid, similarity, transform_image, transform_points, warp
 from mmfa.media.image import contact_sheet, to_uint8, write_image
@@ -203,27 +202,27 @@ def dots(images: Tensor, keypoints: Tensor, *, radius: float = 0.035) -> Tensor:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="small")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--fps", type=float, default=8.4)
-    parser.add_argument("--side", type=int, default=0)
-    parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
+    made = parser(
+        __doc__,
+        *("data", "split", "fps", "seed", *ALWAYS),
+        cache={"required": True},
+        model={"default": "small", "help": "or the name of a size, untrained"},
+        frames={"default": 24, "help": "of each clip, at most"},
+    )
+    made.add_argument("--side", type=int, default=0, help="of cached frames, in pixels; 0: as they are")
+    made.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet")
+    options = parse(made)
+    torch.manual_seed(options.seed)
     model = build(params_of(options.model)).eval() if options.model in sizes() else from_pretrained(options.model)
-    files = prepare(options.data, options.cache, fps=options.fps, split=options.split, side=options.side, quiet=True)
+    assert isinstance(model, MMFA)
+    files = prepare(options.data, options.cache, fps=options.fps, split=options.split, side=options.side, quiet=options.quiet)
     data = ClipDataset(files, size=model.params.size)
     figures = measure(model, data.clips, [clip.person for clip in data.clips], frames=options.frames)
-    print(json.dumps(figures) if options.json else "\n".join(f"{name:14} {value:8.3f}" for name, value in figures.items()))
+    print("\n".join(f"{name:14} {value:8.3f}" for name, value in figures.items()))
+    save(options.json, figures)
     if options.sheet:
         sheet(model, data.clips, options.sheet)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """Leakage: what moves that was not asked to move, in a model's pictures and in its keypoints, beside the floor.
 
-    python benchmarks/leakage.py DATA [--model lite ...] [--split val] [--people N] [--frames 24] [--heads 6] [--json F]
+    python -m benchmarks.leakage DATA [--model lite ...] [--split val] [--people N] [--frames 24] [--heads 6] [--json F]
 
 `mmfa evaluate DATA -o REPORT --leakage` puts the figures of the pictures into a report; this says what is behind them.
 
@@ -20,16 +20,15 @@ Brackets: 95 % of 1,000 bootstrap samples of people. 20 people, two models and t
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
 import torch
 from tqdm import tqdm
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.dataset.index import entries
 from mmfa.errors import FaceError, MediaError
 from mmfa.evaluate.bootstrap import Interval
@@ -38,7 +37,8 @@ from mmfa.evaluate.floors import copied, drawn, photographed
 from mmfa.evaluate.leakage import consistency, figures, leak
 from mmfa.evaluate.protocol import look
 from mmfa.evaluate.sitters import FRAMES, Sitter, sitters_of
-from mmfa.evaluate.trials import Person, in_circle, run
+from mmfa.evaluate.trials import Person, in_circle
+from mmfa.evaluate.trials import run as run_trials
 from mmfa.nets.fold import fold_batch_norms
 from mmfa.portrait import KeypointModel
 from mmfa.weights import from_pretrained
@@ -46,10 +46,12 @@ from mmfa.weights import from_pretrained
 Column = dict[str, Interval]
 
 
-def read_people(sitters: list[Sitter], *, frames: int, size: int, measurer: LandmarkMeasurer) -> list[Person]:
+def read_people(
+    sitters: list[Sitter], *, frames: int, size: int, measurer: LandmarkMeasurer, quiet: bool = False
+) -> list[Person]:
     """Those who show no face are left out and named."""
     people = []
-    for sitter in tqdm(sitters, "faces", unit="person"):
+    for sitter in tqdm(sitters, "faces", unit="person", disable=quiet):
         try:
             people.append(Person.of(sitter.name, sitter.frames(frames), measurer, size=size))
         except (FaceError, MediaError) as error:
@@ -74,17 +76,16 @@ def cell(name: str, interval: Interval | None) -> str:
     return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]{sign}"
 
 
+def step(bar: tqdm, _person: str) -> None:
+    bar.update()
+
+
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--model", nargs="+", default=["lite"])
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--people", type=int)
-    parser.add_argument("--frames", type=int, default=FRAMES)
-    parser.add_argument("--heads", type=int, default=6)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    made = parser(__doc__, "data", "split", *ALWAYS, model={"nargs": "+", "default": ["lite"]}, frames={"default": FRAMES})
+    made.add_argument("--people", type=int, help="how many people, the first of the data; all of them unless given")
+    made.add_argument("--heads", type=int, default=6, help="drawn heads; 0 leaves them out")
+    options = parse(made)
     measurer = LandmarkMeasurer()
     models = {name: fold_batch_norms(from_pretrained(name)) for name in options.model}
     columns: dict[str, Column] = {}
@@ -94,25 +95,25 @@ def main() -> None:
         size = model.card.size
         if size not in by_size:
             sitters = sitters_of(look(entry) for entry in entries(options.data, split=options.split))[: options.people]
-            by_size[size] = read_people(sitters, frames=options.frames, size=size, measurer=measurer)
+            by_size[size] = read_people(sitters, frames=options.frames, size=size, measurer=measurer, quiet=options.quiet)
         people = by_size[size]
-        with tqdm(total=len(people), desc=name, unit="person") as bar:
-            trials = run(model, people, measurer, done=lambda _, bar=bar: bar.update())
+        with tqdm(total=len(people), desc=name, unit="person", disable=options.quiet) as bar:
+            trials = run_trials(model, people, measurer, done=partial(step, bar))
         columns[f"{name} pictures"] = figures(trials.rendered)
         columns[f"{name} keypoints"] = figures(trials.keypoints) if trials.keypoints else {}
         columns[f"{name} keypoints"]["canonical_consistency"] = consistency(trials.canonical)
         print(f"{name}: {len(people)} people, {trials.frames} pictures, {trials.lost} without a face")
     circle = in_circle(sorted(people, key=lambda person: person.name))
-    photos = [photographed(person, driver, measurer) for person, driver in tqdm(circle, "photo")]
+    photos = [photographed(person, driver, measurer) for person, driver in tqdm(circle, "photo", disable=options.quiet)]
     columns["photo"] = figures(photos)
     if options.heads:
-        columns["drawn"] = figures([drawn(seed, measurer) for seed in tqdm(range(options.heads), "drawn")])
+        heads = tqdm(range(options.heads), "drawn", disable=options.quiet)
+        columns["drawn"] = figures([drawn(seed, measurer) for seed in heads])
     columns["copy"] = figures([copied(trial) for trial in trials.rendered])
     show(columns)
-    if options.json:
-        report = {name: {key: asdict(value) for key, value in column.items()} for name, column in columns.items()}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    report = {name: {key: asdict(value) for key, value in column.items()} for name, column in columns.items()}
+    save(options.json, report)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

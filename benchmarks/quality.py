@@ -1,6 +1,6 @@
 """Reconstruction of the validation people, beside copying the source and an untrained model: a short table of `mmfa evaluate`.
 
-    python benchmarks/quality.py DATA --model lite [--stride 8] [--cross] [--sheet sheet.png] [--json figures.json] [--cache DIR]
+    python -m benchmarks.quality DATA --model lite [--stride 8] [--cross] [--sheet sheet.png] [--json figures.json] [--cache DIR]
 
 DATA is a data set with clips in the split "val" (docs/data.md). Clips too short for the stride are left out. The first frame of
 each clip drives the rest; every `stride`-th frame is measured, at the clip's size. Each column is a metric of docs/metrics.md:
@@ -21,7 +21,6 @@ the source. With --cache the measures are kept, and shared between models. All o
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -34,16 +33,16 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.dataset.index import entries
 from mmfa.evaluate.cache import Cache
 from mmfa.evaluate.measure import GeneratedJob, load_generated
-from mmfa.evaluate.protocol import look, tasks_of
+from mmfa.evaluate.protocol import Task, look, tasks_of
 from mmfa.evaluate.report import Report
 from mmfa.evaluate.run import evaluate
 from mmfa.evaluate.subjects import CopySource, Model, Subject
-from mmfa.media.files import atomic_output
 from mmfa.media.image import write_image
-from mmfa.models.lite import LiteMMFA
+from mmfa.models.lite.model import LiteMMFA
 from mmfa.registry import build
 from mmfa.weights import from_pretrained, save_pretrained
 
@@ -65,8 +64,10 @@ class Place:
     data: Path
     stride: int
     cache: Path
+    quiet: bool
 
     def measure(self, subject: Subject, *, pairs: Path | None = None) -> Report:
+        """The report of a subject, same-identity, or of these pairs."""
         return evaluate(
             self.data,
             self.data / "report",
@@ -75,18 +76,19 @@ class Place:
             stride=self.stride,
             pairs=pairs,
             cache=self.cache,
+            quiet=self.quiet,
         ).report
 
 
 @contextmanager
-def place(data: Path, *, stride: int, cache: Path | None) -> Iterator[Place]:
+def place(data: Path, *, stride: int, cache: Path | None, quiet: bool) -> Iterator[Place]:
     with TemporaryDirectory() as temporary:
         clips = [look(entry) for entry in entries(data, split="val")]
         long = [clip for clip in clips if clip.frames > stride]
         print(f"{len(long)} of {len(clips)} clips have more than {stride} frames.")
         listed = [{"person": clip.person, "split": "val", "file": str(clip.path.resolve())} for clip in long]
         (Path(temporary) / "index.json").write_text(json.dumps({"clips": listed}))
-        yield Place(Path(temporary), stride, cache or Path(temporary) / "cache")
+        yield Place(Path(temporary), stride, cache or Path(temporary) / "cache", quiet)
 
 
 def save_untrained(like: str, folder: Path) -> Path:
@@ -118,7 +120,7 @@ def next_persons(data: Path) -> str:
 
 def write_sheet(path: Path, subject: Subject, where: Place) -> None:
     """One clip of each person: the source and driving frames, below them what was generated."""
-    first = {}
+    first: dict[str, Task] = {}
     for task in tasks_of(where.data, protocol="same", split="val", stride=where.stride):
         first.setdefault(task.driving.person, task)
     cache = Cache(where.cache)
@@ -136,17 +138,13 @@ def show(rows: Mapping[str, Row], title: str) -> None:
         print(f"| {name} | " + " | ".join(f"{row[key]:.4g}" for key in header) + " |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--stride", type=int, default=8)
-    parser.add_argument("--cross", action="store_true")
-    parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--cache", type=Path)
-    options = parser.parse_args()
-    with place(options.data, stride=options.stride, cache=options.cache) as where:
+def main(words: list[str] | None = None) -> None:
+    made = parser(__doc__, "data", "model", "cache", *ALWAYS)
+    made.add_argument("--stride", type=int, default=8, help="measure every N-th frame")
+    made.add_argument("--cross", action="store_true", help="also another person's motion")
+    made.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet")
+    options = parse(made, words)
+    with place(options.data, stride=options.stride, cache=options.cache, quiet=options.quiet) as where:
         model = Model(options.model)
         untrained = Model(str(save_untrained(options.model, where.data / "untrained")))
         subjects: dict[str, Subject] = {"copy the source": CopySource(), "untrained": untrained, options.model: model}
@@ -163,10 +161,8 @@ def main() -> None:
             show(report["cross"], "cross-identity")
         if options.sheet:
             write_sheet(options.sheet, model, where)
-    if options.json:
-        with atomic_output(options.json) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
+    save(options.json, report)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """Frames per second and processor time of each stage on this machine, for one 256 x 256 driving video on the CPU.
 
-    python benchmarks/speed.py [--frames 100] [--threads 2] [--model lite] [--precision auto]
+    python -m benchmarks.speed [--frames 100] [--threads 2] [--model lite] [--precision auto]
 
 The driving video is the packaged carphone clip, cropped to 256 x 256; the photo is the packaged portrait at 256 x 256. Stages are
 timed one after the other in one run, then end to end. The best of three rounds counts, for either column. The processor time
@@ -10,7 +10,6 @@ least half of it.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -19,8 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-import torch
-
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.animate import Animator
 from mmfa.cost import cost, total_per_driving_frame
 from mmfa.demo import DRIVING, SOURCE, packaged
@@ -50,13 +48,9 @@ def write(path: Path, frames: list[Array], fps: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    made = parser(__doc__, "model", *ALWAYS, threads={"default": 2}, frames={"default": 100, "help": "120 at most"})
+    made.add_argument("--precision", choices=get_args(Precision), default="auto", help="of the networks")
+    options = parse(made)
     load = f"from mmfa.animate import Animator; Animator.from_pretrained({options.model!r}, device='cpu')"
     command = [sys.executable, "-c", load]
     start_up, _ = timed(lambda: subprocess.run(command, check=True))
@@ -88,13 +82,16 @@ def main() -> None:
             "end to end": lambda: animator.animate(driving, out),
         }
         print(f"{options.model}, {options.threads} threads, {count} frames, {animator.session.engine.precision}")
+        figures: dict[str, object] = {"start-up": start_up}
         for name, work in stages.items():
             wall, processor = timed(work)
             print(f"{name:<12}{count / wall:8.1f} fps{1000 * processor / count:8.1f} ms of processor time per frame")
+            figures[name] = {"fps": count / wall, "processor_ms": 1000 * processor / count}
     print(f"{'start-up':<12}{start_up:8.2f} s (import and load)")
     if options.model == "lite":
         print(f"{'cost':<12}{total_per_driving_frame(cost(build('lite'))) / 1e9:8.2f} GMAC per driving frame")
+    save(options.json, figures)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """Recovery of the true attributes of drawn heads: pose, scale, translation, expression, equivariance, leakage, reenactment.
 
-    python benchmarks/synthetic.py --model lite --heads 16 --states 16 --seed 0 [--json FILE] [--sheet FILE]
+    python -m benchmarks.synthetic --model lite --heads 16 --states 16 --seed 0 [--json FILE] [--sheet FILE]
 
 Nothing but a model is needed: the heads are drawn. What each figure means is printed beside it. These are figures on drawings,
 not on video of people.
@@ -8,17 +8,14 @@ not on video of people.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.evaluate.recovery import DEFINITIONS, Recovery, recover
 from mmfa.evaluate.synthetic import Head, random_state, render
-from mmfa.media.files import atomic_output
 from mmfa.media.image import contact_sheet, write_image
 from mmfa.portrait import KeypointModel
 from mmfa.weights import from_pretrained
@@ -43,27 +40,21 @@ def write_heads(path: Path, recovery: Recovery) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--heads", type=int, default=16)
-    parser.add_argument("--states", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--sheet", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(__doc__, "model", "seed", *ALWAYS)
+    made.add_argument("--heads", type=int, default=16, help="drawn heads")
+    made.add_argument("--states", type=int, default=16, help="random states of each head")
+    made.add_argument("--sheet", type=Path, metavar="FILE", help="also write a contact sheet of the heads")
+    options = parse(made)
     model = from_pretrained(options.model)
     assert isinstance(model, KeypointModel)
-    recovery = recover(model, heads=options.heads, states=options.states, seed=options.seed, quiet=False)
+    recovery = recover(model, heads=options.heads, states=options.states, seed=options.seed, quiet=options.quiet)
     print("| figure | value | what it is |\n|---|---|---|")
     for name, value in recovery.figures.items():
         print(f"| {name} | {value:.4g} | {definition(name)} |")
-    if options.json:
-        with atomic_output(options.json) as temporary:
-            temporary.write_text(json.dumps({"model": options.model, **asdict(recovery)}, indent=2) + "\n")
+    save(options.json, {"model": options.model, **asdict(recovery)})
     if options.sheet:
         write_heads(options.sheet, recovery)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

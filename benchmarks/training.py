@@ -1,6 +1,6 @@
 """What a training step costs: samples per second, its parts, and whether data keep up. Both models in one run.
 
-    python benchmarks/training.py DATA [--configs lite-256 paper-256] [--steps 6] [--batch 2] [--json]
+    python -m benchmarks.training DATA [--configs lite-256 paper-256] [--steps 6] [--batch 2]
 
 DATA is a folder of face-crop clips. Per config, after one step that is not counted:
 
@@ -18,9 +18,7 @@ A perceptual backbone whose official file is not here is replaced by efficientne
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import resource
 import tempfile
 import time
@@ -28,9 +26,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.errors import ModelError
 from mmfa.priors.perceptual import backbone
 from mmfa.train.config import TrainConfig
@@ -47,6 +47,7 @@ class Clock:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Count what happens inside as `name`."""
         self._wait()
         started = time.perf_counter()
         yield
@@ -67,7 +68,8 @@ def with_available_backbones(config: TrainConfig) -> tuple[TrainConfig, list[str
         try:
             backbone(name)
         except ModelError:
-            config = dataclasses.replace(config, **{key: "efficientnet-lite0"})
+            at_hand: dict[str, Any] = {key: "efficientnet-lite0"}
+            config = dataclasses.replace(config, **at_hand)
             replaced.append(name)
     return config, replaced
 
@@ -110,23 +112,20 @@ def measure(config: TrainConfig, *, steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--configs", nargs="+", default=["lite-256", "paper-256"])
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cache", default="", help="decoded clips, to be kept between runs")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    made = parser(__doc__, "data", "cache", "seed", *ALWAYS, threads={"default": 2})
+    made.add_argument("--configs", nargs="+", default=["lite-256", "paper-256"], help="configs by name, or files")
+    made.add_argument("--steps", type=int, default=6, help="training steps that are timed")
+    made.add_argument("--batch", type=int, default=2, help="pairs a step")
+    options = parse(made)
     rows = {}
     for name in options.configs:
         with tempfile.TemporaryDirectory() as folder:
             config = dataclasses.replace(
                 TrainConfig.load(config_path(name)),
-                data=options.data,
+                data=str(options.data),
                 output=folder,
-                cache=options.cache,
+                cache=str(options.cache or ""),
+                seed=options.seed,
                 batch=options.batch,
                 accumulate=1,
                 workers=0,
@@ -143,9 +142,8 @@ def main() -> None:
     print("| config | " + " | ".join(header) + " |\n|" + "---|" * (len(header) + 1))
     for name, row in rows.items():
         print(f"| {name} | " + " | ".join(f"{row[key]:.3g}" for key in header) + " |")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    save(options.json, rows)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """Do heads turn as far as asked? Asked of a network that no loss has seen: the face detector's six points.
 
-    python benchmarks/turning.py DATA --cache CACHE [--model lite ...] [--split val] [--every 4]
+    python -m benchmarks.turning DATA --cache CACHE [--model lite ...] [--split val] [--every 4]
 
 The sliders of `benchmarks/leakage.py` are measured by the landmark network that `loss_landmark`, `loss_repose` and
 `loss_rotation` train against. The detector is another network, on another crop, and none of the losses asks it. Its points say
@@ -15,9 +15,8 @@ MODEL  the same slope over renderings of each person's most frontal frame at ask
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.options import ALWAYS, parse, parser, run, save
+from mmfa.errors import FaceError
 from mmfa.evaluate.trials import SLIDERS
 from mmfa.geometry import euler_to_matrix, matrix_to_euler
 from mmfa.media.image import Array, to_uint8
@@ -56,7 +57,7 @@ def figures(detector: FaceDetector, picture: Array) -> tuple[float, float] | Non
     return below, beside
 
 
-def sums(angles: list[float], seen: list[float]) -> list[float]:
+def sums(angles: Sequence[float] | Array, seen: Sequence[float] | Array) -> list[float]:
     """Of one person: sum of (angle - mean) * (seen - mean), and of the squares of the former."""
     a, s = (np.array(values) - np.mean(values) for values in (angles, seen))
     return [float(a @ s), float(a @ a)]
@@ -92,23 +93,29 @@ def rendered(model: PortraitModel[Any, Any], face: FaceInput, detector: FaceDete
     return np.array(rows)
 
 
+def usable(found: dict[str, dict[str, Sums | None]]) -> list[dict[str, Sums]]:
+    """Of the people, what was found of those of whom nothing is missing."""
+    rows = ({key: value for key, value in row.items() if value is not None} for row in found.values())
+    return [kept for kept, row in zip(rows, found.values(), strict=True) if len(kept) == len(row)]
+
+
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", nargs="+", default=["lite"])
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--fps", type=float, default=8.4)
-    parser.add_argument("--every", type=int, default=4, help="of the real frames, every how manieth is looked at")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(
+        __doc__,
+        *("data", "split", "fps", "seed", *ALWAYS),
+        cache={"required": True},
+        model={"nargs": "+", "default": ["lite"]},
+    )
+    made.add_argument("--every", type=int, default=4, help="of the real frames, every how manieth is looked at")
+    options = parse(made)
     models = {name: from_pretrained(name) for name in options.model}
     size = next(iter(models.values())).card.size
-    people = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=size).people
+    files = prepare(options.data, options.cache, fps=options.fps, split=options.split, quiet=options.quiet)
+    people = ClipDataset(files, size=size).people
     detector = FaceDetector()
     found: dict[str, dict[str, Sums | None]] = {}
-    for name, clips in tqdm(people.items(), unit="person"):
+    for name, clips in tqdm(people.items(), unit="person", disable=options.quiet):
         frames = [(clip, index) for clip in clips for index in range(0, len(clip.landmarks), options.every)]
         pictures = np.stack([to_uint8(clip.images([index], size=size))[0] for clip, index in frames])
         landmarks = torch.stack([clip.landmarks[index] for clip, index in frames])
@@ -117,24 +124,34 @@ def main() -> None:
         face = face_of(clip.images([index], size=size), clip.landmarks[[index]])
         found[name] = {"real": real(detector, pictures, seen)}
         found[name] |= {model: rendered(network, face, detector) for model, network in models.items()}
-    used = [row for row in found.values() if all(value is not None for value in row.values())]
+    used = usable(found)
+    if not used:
+        raise FaceError(
+            f"{options.data}: none of the {len(people)} people can be measured, because the detector must find a face in more "
+            "than four frames within 30 degrees and in every rendering; take other or longer clips, or a smaller --every."
+        )
     print(f"{len(used)} of {len(people)} people; in the others a face was not found\n")
     print("| | real | " + " | ".join(models) + " |\n|" + "---|" * (2 + len(models)))
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(options.seed)
     draws = [generator.integers(len(used), size=len(used)) for _ in range(2000)]
+    report: dict[str, dict[str, object]] = {}
     for axis, name in enumerate(AXES):
 
         def figure(model: str, rows: list[int], axis: int = axis) -> float:
-            return slope([used[i][model] for i in rows], axis)  # type: ignore[misc]
+            return slope([used[i][model] for i in rows], axis)
 
         everybody = list(range(len(used)))
         cells = [f"{figure('real', everybody):.5f}"]
+        report[name] = {"real": figure("real", everybody)}
         for model in models:
             ratios = [figure(model, list(rows)) / figure("real", list(rows)) for rows in draws]
             low, high = np.percentile(ratios, [2.5, 97.5])
-            cells.append(f"{figure(model, everybody) / figure('real', everybody):.2f} [{low:.2f}, {high:.2f}]")
+            ratio = figure(model, everybody) / figure("real", everybody)
+            cells.append(f"{ratio:.2f} [{low:.2f}, {high:.2f}]")
+            report[name][model] = {"ratio": ratio, "low": float(low), "high": float(high)}
         print(f"| {name} | " + " | ".join(cells) + " |")
+    save(options.json, report)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

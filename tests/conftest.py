@@ -58,9 +58,9 @@ def carphone_frames(carphone: Path) -> list[Array]:
 
 @pytest.fixture(scope="session")
 def short_driving(carphone_frames: list[Array], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first 24 frames of carphone at 25 fps, with a sine as AAC sound."""
+    """The first 12 frames of carphone at 25 fps, with a sine as AAC sound: long enough for what is cut off, taken or counted."""
     path = tmp_path_factory.mktemp("driving") / "short.mp4"
-    write_clip(path, carphone_frames[:24], fps=25, sound=True)
+    write_clip(path, carphone_frames[:12], fps=25, sound=True)
     return path
 
 

@@ -131,11 +131,11 @@ def test_output_has_the_drivers_length_rate_and_sound(ready, short_driving, port
     report = ready.animate(short_driving, tmp_path / "out.mp4", on_frame=lambda number, frame: seen.append(number))
     with VideoReader(tmp_path / "out.mp4") as video:
         frames = list(video)
-        assert len(frames) == report.frames == 24 and seen == list(range(24))
+        assert len(frames) == report.frames == 12 and seen == list(range(12))
         assert video.info.fps == 25 and report.fps == 25
         assert video.info.has_audio
         assert (video.info.width, video.info.height) == Image.open(portrait).size
-    assert report.held == 0 and report.faces == 1 and report.anchor is not None and 0 <= report.anchor < 24
+    assert report.held == 0 and report.faces == 1 and report.anchor is not None and 0 <= report.anchor < 12
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -161,7 +161,7 @@ def test_motion_file_does_what_its_video_does(ready, short_driving, portrait, tm
         with VideoReader(path) as video:
             assert video.info.fps == 25
             videos.append(np.stack([frame.image for frame in video]).astype(int))
-    assert videos[0].shape == videos[1].shape and len(videos[0]) == 24
+    assert videos[0].shape == videos[1].shape and len(videos[0]) == 12
     assert np.abs(videos[0] - videos[1]).mean() < 1
     assert not VideoReader(through).info.has_audio
 

@@ -124,7 +124,10 @@ def test_the_tables_of_requests_are_up_to_date() -> None:
     assert re.findall(r"^### (\w+)$", text, re.MULTILINE) == list(REQUESTS)
 
 
-@pytest.mark.parametrize("page", ["docs/library.md", "docs/requests.md", "docs/glossary.md", "CONTRIBUTING.md"])
+PAGES = [path.relative_to(ROOT).as_posix() for pattern in ("*.md", "docs/*.md", "research/*.md") for path in ROOT.glob(pattern)]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8")):
         assert ((ROOT / page).parent / link).exists(), f"{page} links to {link}"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from mmfa.models.lite import LiteMMFA
+from mmfa.models.lite.model import LiteMMFA
 from mmfa.train.anchoring import IDENTITY_DIRECTIONS, anchor
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset

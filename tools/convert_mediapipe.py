@@ -230,7 +230,7 @@ def read_geometry(data: bytes) -> dict[str, np.ndarray]:
     message = _fields(data)
     mesh = next(value for number, value in message if number == 1)
     floats = [value for _, value in _fields(mesh) if isinstance(value, float)]
-    vertices = np.array(floats, np.float32).reshape(-1, 5)[:, :3] * np.float32([1, -1, -1])
+    vertices = np.array(floats, np.float32).reshape(-1, 5)[:, :3] * np.array([1, -1, -1], np.float32)
     weights = np.zeros(len(vertices), np.float32)
     for number, value in message:
         if number == 2:

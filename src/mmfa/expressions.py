@@ -49,7 +49,7 @@ class Measures:
     gaze_x, gaze_y: how far right, how far down the irises are from the middle of the eye corners, mean of both eyes.
 
     On a model's keypoints they are exact. On landmarks of pictures the corners of the eyes go along with irises that move alone
-    (`benchmarks/iris.py`), so that a gaze reads short, and one that goes down as raised brows.
+    (`research/iris.py`), so that a gaze reads short, and one that goes down as raised brows.
     """
 
     jaw_open: Tensor

@@ -184,7 +184,7 @@ def test_a_foreign_kind_animates(toy: Path, portrait: Path, short_driving: Path,
         main(["animate", str(portrait), str(short_driving), "-o", str(tmp_path / "out.mp4"), "--model", str(toy), "--quiet"]) == 0
     )
     with VideoReader(tmp_path / "out.mp4") as video:
-        assert len(list(video)) == 24 and video.info.has_audio
+        assert len(list(video)) == 12 and video.info.has_audio
 
 
 @pytest.mark.parametrize(

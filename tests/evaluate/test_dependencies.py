@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version as original
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,10 @@ def test_measures_of_real_clips_do_not_depend_on_what_animates(root: Path) -> No
     yes = ("evaluate/measure.py", "evaluate/reading.py", "evaluate/metrics.py", "evaluate/extractors.py", "priors/landmarks.py")
     no = ("animate.py", "session.py", "nets/generator.py", "evaluate/subjects.py", "evaluate/figures.py", "dataset/extract.py")
     assert [changed(MEASURES, root, file) for file in (*yes, *no)] == [True] * len(yes) + [False] * len(no)
-    yes = ("evaluate/trials.py", "evaluate/sitters.py", "edit.py", "nets/generator.py", "models/lite/model.py")
-    no = ("evaluate/leakage.py", "evaluate/page.py")
-    assert [changed(LEAKAGE, root, file, LITE) for file in (*yes, *no)] == [True] * len(yes) + [False] * len(no)
+    also = ("evaluate/trials.py", "evaluate/sitters.py", "edit.py", "nets/generator.py", "models/lite/model.py")
+    neither = ("evaluate/leakage.py", "evaluate/page.py")
+    found = [changed(LEAKAGE, root, file, LITE) for file in (*also, *neither)]
+    assert found == [True] * len(also) + [False] * len(neither)
 
 
 def test_imports_are_followed_wherever_they_stand(tmp_path: Path) -> None:
@@ -167,6 +169,3 @@ def test_another_version_of_a_package_changes_it(monkeypatch: pytest.MonkeyPatch
     fingerprint.cache_clear()
     dependencies._version.cache_clear()
     assert fingerprint(MEASURES) == before
-
-
-original = dependencies.version

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from mmfa.errors import MediaError
 from mmfa.evaluate.appearance import AppearanceMeasurer
@@ -17,6 +16,7 @@ from mmfa.priors.identity import IdentityNet
 from mmfa.priors.landmarks import FaceLandmarker, detect_single, roi_from_landmarks, to_pixels
 
 GREY = np.full((256, 256, 3), 127, np.uint8)
+FEATURES = ("generated_features", "driving_features")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_missed_faces_stay_in_their_place(faces: FaceMeasurer, measured: FaceMea
     assert holes.points[1].isnan().all() and holes.identity[3].isnan().all() and holes.rotation[1].isnan().all()
     assert_same(holes[torch.tensor([0, 2, 4])], measured[torch.tensor([0, 2, 4])])
     errors = face_errors(holes, measured[:5])
-    assert errors.mkr.tolist() == [0, 1, 0, 1, 0] and errors.csim.isnan().tolist() == [False, True, False, True, False]
+    assert errors["mkr"].tolist() == [0, 1, 0, 1, 0] and errors["csim"].isnan().tolist() == [False, True, False, True, False]
 
 
 def test_no_face_at_all(faces: FaceMeasurer) -> None:
@@ -88,10 +88,11 @@ def test_only_a_batch_of_frames_is_held(faces: FaceMeasurer, appearance: Appeara
 def test_pairs_in_batches_are_pairs_at_once(appearance: AppearanceMeasurer, frames: list[Array]) -> None:
     worse = [blurred(frame, 1 + index / 3) for index, frame in enumerate(frames)]
     whole, parts = appearance.measure(worse, frames), AppearanceMeasurer(batch=2).measure(worse, frames)
-    for name in ("psnr", "ssim", "perceptual", "flicker", "sharpness", "generated_features", "driving_features"):
-        values: Tensor = getattr(whole, name)
+    assert {"psnr", "ssim", appearance.perceptual_name, "flicker", "sharpness"} <= whole.values.keys() == parts.values.keys()
+    for name, values in [*whole.values.items(), *((name, getattr(whole, name)) for name in FEATURES)]:
         assert len(values) == len(frames)
-        torch.testing.assert_close(getattr(parts, name), values, rtol=1e-5, atol=1e-5, equal_nan=True)
+        other = getattr(parts, name) if name in FEATURES else parts.values[name]
+        torch.testing.assert_close(other, values, rtol=1e-5, atol=1e-5, equal_nan=True)
     features = torch.cat(list(appearance.features(frames)))
     torch.testing.assert_close(features, whole.driving_features, rtol=1e-5, atol=1e-5)
 
@@ -99,8 +100,8 @@ def test_pairs_in_batches_are_pairs_at_once(appearance: AppearanceMeasurer, fram
 def test_identity_is_compared_with_the_source_when_given(measured: FaceMeasures, faces: FaceMeasurer) -> None:
     source = faces.measure([portrait().frame()])
     errors = face_errors(measured, measured, source=source)
-    assert errors.csim.max() < 0.9 and errors.akd_l2_mesh68.max() == 0
-    assert face_errors(measured, measured).csim.min() > 0.999
+    assert errors["csim"].max() < 0.9 and errors["akd_l2_mesh68"].max() == 0
+    assert face_errors(measured, measured)["csim"].min() > 0.999
 
 
 @pytest.mark.parametrize(

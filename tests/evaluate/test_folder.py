@@ -36,14 +36,19 @@ def test_an_older_report_goes_whole(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["report"]
 
 
+def half_written(folder: Path, error: type[BaseException]) -> None:
+    with whole_folder(folder) as place:
+        (place / "report.json").write_text("half")
+        raise error
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_nothing_is_left_of_one_that_fails(tmp_path: Path, error: type[BaseException]) -> None:
     for folder in (tmp_path / "new", tmp_path / "old"):
         if folder.name == "old":
             write(folder, "old")
-        with pytest.raises(error), whole_folder(folder) as place:
-            (place / "report.json").write_text("half")
-            raise error
+        with pytest.raises(error):
+            half_written(folder, error)
     assert [path.name for path in tmp_path.iterdir()] == ["old"] and content(tmp_path / "old") == dict.fromkeys(FILES[:2], "old")
 
 
@@ -95,7 +100,7 @@ def test_what_is_no_report_is_not_replaced(tmp_path: Path, monkeypatch) -> None:
         check(file / "report")
     check(looked_at)
     monkeypatch.chdir(looked_at)
-    with pytest.raises(ConfigError, match="which . doesn't allow; name one in it, such as report"):
+    with pytest.raises(ConfigError, match=r"which \. doesn't allow; name one in it, such as report"):
         check(Path())
 
 

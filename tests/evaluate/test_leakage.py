@@ -24,8 +24,8 @@ from mmfa.evaluate.trials import ASKED, DRIVERS, SLIDERS, STEPS, Faces, Person, 
 from mmfa.evaluate.validation import portrait as portrait_picture
 from mmfa.geometry import euler_to_matrix, matrix_to_euler, similarity, transform_image
 from mmfa.media.image import Array
-from mmfa.models.lite import LiteParams
-from mmfa.motion import Motion
+from mmfa.models.lite.model import LiteMMFA, LiteParams
+from mmfa.motion import Composition, Motion
 from mmfa.nets.fold import fold_batch_norms
 from mmfa.portrait import Card, FaceInput, KeypointModel, Rendered
 from mmfa.priors.pose import head_pose, normalise, template
@@ -264,9 +264,15 @@ def test_people_without_faces_are_named(measurer: LandmarkMeasurer, photo_frames
 # -- the shipped model and the floors -----------------------------------------------------------------------------------
 
 
+def lite() -> LiteMMFA:
+    model = from_pretrained("lite")
+    assert isinstance(model, LiteMMFA)
+    return model
+
+
 @pytest.fixture(scope="module")
 def shipped(people: list[Person], measurer: LandmarkMeasurer) -> Trials:
-    return run(fold_batch_norms(from_pretrained("lite")), people, measurer)
+    return run(fold_batch_norms(lite()), people, measurer)
 
 
 def test_the_shipped_model_obeys_in_the_plane_and_its_motion_leaks_no_expression(shipped: Trials) -> None:
@@ -284,8 +290,8 @@ def test_the_shipped_model_obeys_in_the_plane_and_its_motion_leaks_no_expression
 
 
 @pytest.mark.parametrize("composition", ["liveportrait", "face-vid2vid"])
-def test_on_keypoints_the_other_compositions_leak_expression_into_pose(composition: str, people: list[Person]) -> None:
-    model = from_pretrained("lite")
+def test_on_keypoints_the_other_compositions_leak_expression_into_pose(composition: Composition, people: list[Person]) -> None:
+    model = lite()
     model.params = LiteParams(composition=composition)
     man = people[1]
     source = model.prepare(man.faces[man.source : man.source + 1])

@@ -180,9 +180,8 @@ def test_correlation_follows_within_clips_only() -> None:
     # The clips' levels agree, but inside each clip the output does the opposite.
     assert pearson(torch.tensor([3.0, 2, 1, 13, 12, 11]), asked) == pytest.approx(-1)
     noise = torch.tensor([0.3, -0.2, 0.9, 0.1, 0.5, -0.4])
-    expected = np.corrcoef(
-        *(np.concatenate([x[:3] - x[:3].mean(), x[3:] - x[3:].mean()]) for x in (noise.numpy(), asked.numpy()))
-    )
+    own, other = (np.concatenate([x[:3] - x[:3].mean(), x[3:] - x[3:].mean()]) for x in (noise.numpy(), asked.numpy()))
+    expected = np.corrcoef(own, other)
     assert pearson(noise, asked) == pytest.approx(expected[0, 1], abs=1e-6)
     assert math.isnan(pearson(torch.ones(6), asked))
     holes = asked.clone()

@@ -42,7 +42,9 @@ def pictures(count: int, *, size: int = 64) -> Array:
 def encode(path: Path, frames: Array, *, codec: str = "ffv1", pixels: str = "bgr0") -> None:
     with av.open(str(path), "w") as output:
         stream = output.add_stream(codec, rate=25)
-        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
         for image in frames:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         output.mux(stream.encode(None))

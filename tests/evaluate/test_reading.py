@@ -10,7 +10,7 @@ import torch
 from mmfa.dataset.index import entries
 from mmfa.errors import MediaError
 from mmfa.evaluate import measure, reading
-from mmfa.evaluate.protocol import Clip, look
+from mmfa.evaluate.protocol import Clip, Protocol, look
 from mmfa.evaluate.reading import Reading
 from mmfa.evaluate.run import evaluate
 from mmfa.evaluate.subjects import CopySource, Model, Subject
@@ -50,7 +50,7 @@ def same(found: list[Array], clip: Clip, indices: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("protocol", ["same", "cross"])
-def test_each_clip_is_decoded_once(protocol: str, decoded: list[str], clip_writer, tmp_path: Path) -> None:
+def test_each_clip_is_decoded_once(protocol: Protocol, decoded: list[str], clip_writer, tmp_path: Path) -> None:
     """By a model, which tracks every frame, and with a stride, so that bursts are measured too."""
     frames = [picture.frame() for picture in talking(54)[::6]]
     for name, part in (("a", frames[:-1]), ("b", frames[1:])):
@@ -59,7 +59,7 @@ def test_each_clip_is_decoded_once(protocol: str, decoded: list[str], clip_write
     save_pretrained(build("tiny"), tmp_path / "model")
     subjects: list[Subject] = [Model(str(tmp_path / "model")), CopySource()]
     # Across identities the first frame of the other clip is the source, which is one look more.
-    times = {"same": 1, "cross": 2}[protocol]
+    times = 1 if protocol == "same" else 2
     for subject in subjects if protocol == "same" else subjects[:1]:
         decoded.clear()
         cache = tmp_path / f"kept-{subject.name}"
@@ -132,6 +132,7 @@ def test_frames_are_counted_by_packets_where_that_is_exact(
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     with av.open(str(tmp_path / name), "w") as output:
         stream = output.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.height = stream.width = 64
         stream.pix_fmt = "yuv420p"
         for shift in range(30):
@@ -143,5 +144,9 @@ def test_frames_are_counted_by_packets_where_that_is_exact(
 
 
 def test_jobs_of_one_clip_go_to_one_process(clip: Clip) -> None:
-    jobs = [measure.DrivingJob(clip, 1), measure.SourceJob(clip), measure.DrivingJob(Clip(**{**vars(clip), "name": "b"}), 1)]
+    jobs: list[measure.Job] = [
+        measure.DrivingJob(clip, 1),
+        measure.SourceJob(clip),
+        measure.DrivingJob(Clip(**{**vars(clip), "name": "b"}), 1),
+    ]
     assert measure._by_clip(jobs) == [jobs[:2], jobs[2:]]

@@ -2,12 +2,14 @@
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from mmfa.errors import ConfigError
+from mmfa.evaluate.heads import Expression
 from mmfa.evaluate.observe import Observed, Observer
 from mmfa.evaluate.raster import rasterise
 from mmfa.evaluate.recovery import (
@@ -22,7 +24,6 @@ from mmfa.evaluate.recovery import (
 from mmfa.evaluate.synthetic import (
     EXPRESSIONS,
     RANGES,
-    Expression,
     Head,
     State,
     moved,
@@ -34,7 +35,7 @@ from mmfa.evaluate.synthetic import (
 )
 from mmfa.geometry import euler_to_matrix, matrix_to_euler
 from mmfa.motion import Motion
-from mmfa.portrait import FaceInput
+from mmfa.portrait import FaceInput, KeypointModel
 from mmfa.priors.landmarks import eye_opening, mouth_opening
 from mmfa.priors.pose import head_pose
 from mmfa.weights import from_pretrained
@@ -47,9 +48,15 @@ def head_of(seed: int) -> Head:
     return Head.random(np.random.default_rng(seed))
 
 
+def lite() -> KeypointModel[Any, Any]:
+    model = from_pretrained("lite")
+    assert isinstance(model, KeypointModel)
+    return model
+
+
 @pytest.fixture(scope="module")
 def observer() -> Observer:
-    return Observer(from_pretrained("lite"))
+    return Observer(lite())
 
 
 def seen(observer: Observer, head: Head, states: list[State]) -> torch.Tensor:
@@ -125,7 +132,7 @@ def test_only_what_moves_changes_in_the_truth() -> None:
 
 
 def test_bad_wishes_are_named() -> None:
-    with pytest.raises(ConfigError, match="'nod'.*yaw"):
+    with pytest.raises(ConfigError, match=r"'nod'.*yaw"):
         moved(State(), {"nod": 1.0})
     with pytest.raises(ConfigError, match="'nod'"):
         sweep("nod", 3)
@@ -136,7 +143,7 @@ def test_bad_wishes_are_named() -> None:
     with pytest.raises(ConfigError, match="8 x 8"):
         render(head_of(0), State(), size=8)
     with pytest.raises(ConfigError, match="too few"):
-        recover(from_pretrained("lite"), heads=1)
+        recover(lite(), heads=1)
 
 
 def test_the_rasteriser_shows_the_nearest_triangle() -> None:
@@ -148,7 +155,7 @@ def test_the_rasteriser_shows_the_nearest_triangle() -> None:
     assert (shown[2:10, 2:10] >= 0).all() and (shown[10:] == -1).all() and (shown[:, 10:] == -1).all()
     assert shown[2, 2] == 2 and shown[8, 8] in (0, 1) and shown[3, 8] == 0 and shown[8, 3] == 1
     np.testing.assert_allclose(hits.weights.sum(1), 1, atol=1e-5)
-    behind = near + [0, 0, 0.6]
+    behind = near + np.array([0, 0, 0.6])
     hits = rasterise(np.concatenate([square, behind]), np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6]]), size=12)
     shown.reshape(-1)[hits.place] = hits.triangle
     assert shown[2, 2] in (0, 1) and shown[0, 0] == 2
@@ -208,7 +215,7 @@ def perfect(observed: Observed, *, turn: torch.Tensor | None = None) -> Observed
     rotation = observed.rotation @ (gauge if turn is None else turn @ gauge)
     lever = observed.scale[:, :, None] * observed.rotation
     translation = observed.translation + lever @ torch.tensor([0.05, -0.1, 0.2])
-    told = {"rotation": rotation, "scale": 1.3 * observed.scale, "translation": translation}
+    told: dict[str, Any] = {"rotation": rotation, "scale": 1.3 * observed.scale, "translation": translation}
     return replace(observed, face=replace(observed.face, **told), motion=replace(observed.motion, **told))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import pytest
 
 from mmfa.errors import ConfigError, MediaError
-from mmfa.evaluate.definitions import DEFINITIONS
+from mmfa.evaluate.definitions import METRICS
 from mmfa.evaluate.figures import Figure
 from mmfa.evaluate.leakage import LEAKS
-from mmfa.evaluate.report import Report
+from mmfa.evaluate.report import DASH, Report
 from mmfa.evaluate.tables import compare, results_page
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def report(subject: str, *, psnr: float = 20.0, akd: float = 2.0, **changes: Any) -> Report:
     figures = [
-        Figure(DEFINITIONS[name], "driving frames", None, value, value - 1, value + 1, 100, 4, 0)
+        Figure(METRICS[name].definition, "driving frames", None, value, value - 1, value + 1, 100, 4, 0)
         for name, value in (("psnr", psnr), ("akd_l1_mesh68", akd))
     ]
     common: dict[str, Any] = {
@@ -42,9 +43,9 @@ def test_one_table_with_the_best_in_bold() -> None:
 def test_a_figure_that_one_report_lacks_is_a_dash() -> None:
     other = report("two")
     table = compare([report("one"), replace(other, figures=other.figures[:1])], names=["one", "two"])
-    assert "| `akd_l1_mesh68` ↓ | px | **2** (1 to 3) | – |" in table
+    assert f"| `akd_l1_mesh68` ↓ | px | **2** (1 to 3) | {DASH} |" in table
     unknown = replace(other.figures[0], value=math.nan, low=math.nan, high=math.nan)
-    assert "| `psnr` ↑ | dB | **20** (19 to 21) | – |" in compare(
+    assert f"| `psnr` ↑ | dB | **20** (19 to 21) | {DASH} |" in compare(
         [report("one"), replace(other, figures=(unknown,))], names=["one", "two"]
     )
 
@@ -67,7 +68,8 @@ def test_unfair_comparisons_are_refused(changes: dict[str, Any], reason: str) ->
 @pytest.mark.parametrize("field", ["definition", "unit", "extractor"])
 def test_other_definitions_are_refused(field: str) -> None:
     one = report("one")
-    changed = replace(one.figures[1], definition=replace(one.figures[1].definition, **{field: "something else"}))
+    other: dict[str, Any] = {field: "something else"}
+    changed = replace(one.figures[1], definition=replace(one.figures[1].definition, **other))
     with pytest.raises(ConfigError, match=f"akd_l1_mesh68 differs in its {field}, .* and 'something else'"):
         compare([one, replace(one, figures=(one.figures[0], changed))], names=["one", "two"])
 
@@ -75,7 +77,7 @@ def test_other_definitions_are_refused(field: str) -> None:
 def test_other_versions_of_an_extractor_are_refused() -> None:
     one = report("one")
     changed = replace(one.figures[0], version="2.0")
-    with pytest.raises(ConfigError, match="psnr differs in its extractor's version, None and '2.0'"):
+    with pytest.raises(ConfigError, match=r"psnr differs in its extractor's version, None and '2\.0'"):
         compare([one, replace(one, figures=(changed,))], names=["one", "two"])
 
 
@@ -115,11 +117,11 @@ def test_tables_are_grouped_named_and_ordered_by_the_layout(stored: Path) -> Non
     assert second.index("| base | 14 (") < second.index("| base + L_ssl | 14.5 (") < second.index("| all three | **15** (")
     assert "lite 0.2" in page.split("## Cross-identity")[1] and "Ablation" not in page.split("## Cross-identity")[1]
     report("new").save(stored / "new-same.json")
-    with pytest.raises(MediaError, match="tables.json puts new into no table"):
+    with pytest.raises(MediaError, match=r"tables\.json puts new into no table"):
         results_page(stored)
     for text in ("{", "[1]", '[{"heading": "x"}]', '[{"heading": "", "note": "", "rows": 3}]'):
         (stored / "tables.json").write_text(text)
-        with pytest.raises(MediaError, match="tables.json is no list of tables"):
+        with pytest.raises(MediaError, match=r"tables\.json is no list of tables"):
             results_page(stored)
 
 
@@ -136,10 +138,10 @@ def test_the_nearest_to_its_ideal_is_the_best() -> None:
 
 def test_the_results_page_refuses_what_does_not_belong_together(stored: Path) -> None:
     report("lite", stride=5).save(stored / "new-same.json")
-    with pytest.raises(ConfigError, match="copy and new can't be compared: their stride"):
+    with pytest.raises(ConfigError, match=r"copy and new can't be compared: their stride"):
         results_page(stored)
     (stored / "new-same.json").rename(stored / "new.json")
-    with pytest.raises(MediaError, match="new.json is a report of the protocol same; name it LABEL-same.json"):
+    with pytest.raises(MediaError, match=r"new\.json is a report of the protocol same; name it LABEL-same\.json"):
         results_page(stored)
     (stored / "new.json").unlink()
     published = json.loads((stored / "published.json").read_text())
@@ -150,4 +152,7 @@ def test_the_results_page_refuses_what_does_not_belong_together(stored: Path) ->
 
 
 def test_docs_are_what_the_stored_reports_say() -> None:
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == results_page(ROOT / "results")
+    pages = runpy.run_path(str(ROOT / "tools" / "results.py"))["pages"]()
+    assert [path.relative_to(ROOT).as_posix() for path in pages] == ["docs/results.md", "research/results.md"]
+    for path, text in pages.items():
+        assert path.read_text(encoding="utf-8") == text, "run python tools/results.py"

@@ -1,5 +1,6 @@
 """Requests: the same work from the command line, from JSON and from Python; what is wrong with one is a sentence."""
 
+import argparse
 import ast
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import mmfa
-from mmfa.cli.main import main
+from mmfa.cli.main import _parser, main
 from mmfa.errors import Cancelled, ConfigError, MediaError
 from mmfa.media.video import VideoReader
 from mmfa.requests import REQUESTS, AnimateRequest, EditRequest, Result, read_request, request_of
@@ -165,7 +166,7 @@ def test_a_long_clip_is_edited_while_it_is_tracked(portrait, short_driving, tmp_
     monkeypatch.setitem(Session.animate.__kwdefaults__, "glance", 10)
     request = EditRequest(source=portrait, driving=short_driving, take="rotation", yaw=5.0, output=tmp_path / "out.mp4")
     seen: list[Progress] = []
-    assert "24 frames" in request.run(watch=Watch(on_progress=seen.append)).summary
+    assert "12 frames" in request.run(watch=Watch(on_progress=seen.append)).summary
     assert list(dict.fromkeys(progress.stage for progress in seen)) == ["look", "render"]
 
 
@@ -183,16 +184,25 @@ def test_every_request_says_what_it_takes(name) -> None:
         request_of({"request": name, "nonsense": 1})
 
 
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_command_line_can_say_all_that_a_request_can(name) -> None:
+    groups = [group for group in _parser()._actions if isinstance(group, argparse._SubParsersAction)]
+    parsers = [parser for group in groups for parser in group.choices.values() if parser.get_default("request") == name]
+    assert len(parsers) == 1
+    said = {action.dest for action in parsers[0]._actions} | ({"start", "end"} if name == "edit" else set())
+    assert {field.name for field in fields(REQUESTS[name])} <= said
+
+
 def test_progress_notes_and_summary_are_data(portrait, short_driving, tmp_path) -> None:
     seen: list[Progress] = []
     request = AnimateRequest(source=portrait, driving=short_driving, output=tmp_path / "out.mp4", lips=1.8)
     result = request.run(watch=Watch(on_progress=seen.append))
-    assert result.outputs == (tmp_path / "out.mp4",) and "24 frames at 25 fps" in result.summary
+    assert result.outputs == (tmp_path / "out.mp4",) and "12 frames at 25 fps" in result.summary
     assert any("lips 1.8 is beyond" in note for note in result.notes)
     stages = {progress.stage: progress for progress in seen}
-    assert list(stages) == ["motion", "render"] and stages["render"] == Progress("render", 24, 24)
+    assert list(stages) == ["motion", "render"] and stages["render"] == Progress("render", 12, 12)
     with VideoReader(tmp_path / "out.mp4") as video:
-        assert sum(1 for _ in video) == 24
+        assert sum(1 for _ in video) == 12
 
 
 def test_cancelled_work_leaves_nothing(portrait, short_driving, tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from .common import (
@@ -33,12 +34,7 @@ def add_parser(commands: Commands) -> None:
     animate.add_argument("source", type=Path, metavar="SOURCE", help=PHOTO)
     animate.add_argument("driving", type=Path, metavar="DRIVING", help="driving video, or a motion file (.safetensors)")
     add_output(animate, "OUT.mp4", f"the video: {VIDEOS}, with the sound of the driving video")
-    animate.add_argument("--mode", metavar="MODE", help="relative (default), absolute, or rotation=absolute,... by attribute")
-    animate.add_argument(
-        "--anchor", type=_anchor, default="auto", metavar="auto|first|N", help="driving frame that relative motion starts from"
-    )
-    add_crop(animate)
-    add_quality(animate)
+    _add_driven(animate)
     add_model(animate)
     add_common(animate)
     animate.set_defaults(request="animate")
@@ -71,9 +67,20 @@ def add_parser(commands: Commands) -> None:
     add_no_clobber(demo)
     demo.add_argument("--source", type=Path, metavar="SOURCE", help=f"your photo instead: {PHOTO}")
     demo.add_argument("--driving", type=Path, metavar="DRIVING", help="your video, or motion file (.safetensors), instead")
+    _add_driven(demo)
     add_model(demo)
     add_common(demo)
     demo.set_defaults(request="demo")
+
+
+def _add_driven(parser: argparse.ArgumentParser) -> None:
+    """What is common to all that animates by a driver."""
+    parser.add_argument("--mode", metavar="MODE", help="relative (default), absolute, or rotation=absolute,... by attribute")
+    parser.add_argument(
+        "--anchor", type=_anchor, default="auto", metavar="auto|first|N", help="driving frame that relative motion starts from"
+    )
+    add_crop(parser)
+    add_quality(parser)
 
 
 def _anchor(text: str) -> int | str:

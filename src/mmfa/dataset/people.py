@@ -16,7 +16,7 @@ People = Literal["auto", "folder", "identity", "video"]
 Floats = NDArray[np.float64]
 
 # Distance between embeddings of length 1. Of 448 clips of 242 persons, 99 % of the pairs of one person lie below 0.310, 99.9 %
-# of the pairs of two persons above 0.310 (`benchmarks/people.py`); a group holds them as a mean. dlib's own 0.6, on its longer
+# of the pairs of two persons above 0.310 (`research/people.py`); a group holds them as a mean. dlib's own 0.6, on its longer
 # vectors, is 0.42 here: meant for two single photos and far too wide for groups.
 SAME_PERSON = 0.28
 _BLOCK = 256

@@ -218,7 +218,7 @@ def sharpness(image: Array, face_box: Box) -> float:
     """Deviation of the Laplacian over deviation of the brightness, of the face scaled to 128 pixels.
 
     Independent of contrast. Of 448 clips 99.8 % are above the limit of 0.085; blurred by 2 pixels at this scale (4 of a face
-    of 256) 95 % of them are below it (`benchmarks/people.py`).
+    of 256) 95 % of them are below it (`research/people.py`).
     """
     (cx, cy), side = _centre(face_box), _longer(face_box)
     grey = crop(image, CropBox(cx, cy, side), size=_SHARP_SIZE).astype(np.float32) @ _GREY

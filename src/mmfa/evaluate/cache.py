@@ -31,6 +31,7 @@ class Cache:
         self.root = root
 
     def path(self, key: str) -> Path:
+        """Where the measures of a key lie, or would."""
         return self.root / f"{key}.safetensors"
 
     def has(self, key: str) -> bool:
@@ -44,7 +45,7 @@ class Cache:
     def load(self, key: str) -> dict[str, Tensor]:
         """The tensors of a key that `has` found."""
         with safe_open(str(self.path(key)), "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
     def save(self, key: str, tensors: dict[str, Tensor]) -> None:
         """Keep tensors. Raises MediaError for an unwritable place."""

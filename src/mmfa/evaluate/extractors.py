@@ -69,6 +69,7 @@ class FaceMeasures:
 
     @staticmethod
     def concatenate(parts: list[FaceMeasures]) -> FaceMeasures:
+        """The frames of several clips, one after the other."""
         names = [field.name for field in fields(FaceMeasures)]
         return FaceMeasures(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 

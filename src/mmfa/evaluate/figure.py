@@ -58,6 +58,7 @@ class _Part:
 
 
 def random_style(generator: np.random.Generator) -> Style:
+    """A style drawn at random."""
     base = 0.0 if generator.random() < 0.1 else generator.uniform(0.06, 0.24)
     start = np.full(36, 4.0)  # the ring at which the hair starts: low at the nape
     start[list(_TOP)] = 0.0
@@ -222,8 +223,8 @@ def _mouth(face: Floats, expression: Expression) -> Iterator[_Part]:
     """A dark bag behind the inner lips, and two rows of teeth; the lower one turns with the jaw."""
     lips = face[list(INNER_LIPS)]
     middle = lips.mean(0)
-    back = np.broadcast_to(middle + [0, 0, 0.22], lips.shape)
-    bag = np.stack([lips, lips + [0, 0, 0.09], (lips + middle) / 2 + [0, 0, 0.2], back], 1)
+    back = np.broadcast_to(middle + np.array([0, 0, 0.22]), lips.shape)
+    bag = np.stack([lips, lips + np.array([0, 0, 0.09]), (lips + middle) / 2 + np.array([0, 0, 0.2]), back], 1)
     shade = np.broadcast_to([0.8, 0.5, 0.25, 0.15], (len(lips), 4)).ravel()
     yield _Part(bag.reshape(-1, 3), _grid(len(lips), 4, True), MOUTH, _tile(len(lips), 4), shade)
     jaw = np.deg2rad(JAW_DEGREES * expression.jaw)

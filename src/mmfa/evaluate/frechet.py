@@ -34,6 +34,7 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, features: Tensor) -> FeatureStatistics:
+        """The statistics of features (N,D)."""
         return cls(features.shape[1]).add(features)
 
     def add(self, features: Tensor) -> FeatureStatistics:
@@ -48,6 +49,7 @@ class FeatureStatistics:
 
     @property
     def mean(self) -> Tensor:
+        """Of each dimension, (D,)."""
         return self._sum / self.count
 
     @property

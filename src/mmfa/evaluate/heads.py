@@ -89,7 +89,8 @@ class Anatomy:
         )
         around_y = np.array([[np.cos(x), 0, np.sin(x)], [0, 1, 0], [-np.sin(x), 0, np.cos(x)]])
         around_x = np.array([[1, 0, 0], [0, np.cos(y), -np.sin(y)], [0, np.sin(y), np.cos(y)]])
-        return around_y @ around_x
+        turn: Floats = around_y @ around_x
+        return turn
 
     def _blink(self, points: Floats, eye: int, amount: float) -> None:
         upper, lower, crease = (list(rows[eye]) for rows in (UPPER_LIDS, LOWER_LIDS, _CREASES))

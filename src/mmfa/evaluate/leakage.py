@@ -120,7 +120,8 @@ def pose_leak(output: Faces, reference: Faces) -> Tensor:
 def exp_leak(output: Faces, reference: Faces) -> Tensor:
     """Per cent of the reference's inter-ocular distance (T,). reference: one face, or T. Vertices without a point don't count."""
     unit = (reference.shape[:, EYE_CORNERS[0]] - reference.shape[:, EYE_CORNERS[1]]).norm(dim=1)
-    return 100 * (output.shape - reference.shape).norm(dim=2).nanmean(1) / unit
+    shares: Tensor = 100 * (output.shape - reference.shape).norm(dim=2).nanmean(1) / unit
+    return shares
 
 
 def interp_smoothness(path: Faces) -> float:

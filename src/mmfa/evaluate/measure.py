@@ -25,13 +25,14 @@ from ..dataset.pool import die_with_parent
 from ..errors import FaceError, MediaError, MmfaError
 from ..media.crop import CropBox, crop
 from ..media.image import Array, contact_sheet
-from . import metrics
-from .appearance import AppearanceMeasurer, PairMeasures
+from .appearance import AppearanceMeasurer, Around, PairMeasures
 from .bursts import bursts
 from .cache import Cache, key_of, measuring_state
+from .definitions import METRICS
 from .extractors import FaceMeasurer, FaceMeasures, LandmarkMeasurer, to_tensors
 from .protocol import Clip, Task
 from .reading import Reading
+from .ring import Photo
 
 if TYPE_CHECKING:  # what measures doesn't depend on what animates
     from .subjects import Subject
@@ -45,7 +46,7 @@ _TILE = 192
 class Generated:
     """A generated clip of T frames. pairs: None across identities. features (T,D): for the Frechet distance. sheet: a JPEG
     file of the source, driving frames and, below them, the generated ones. burst_points (N,478,3), burst_flicker (N,): of the
-    N frames of `Task.bursts`, as `FaceMeasures.points` and `PairMeasures.flicker`; no flicker (0,) across identities.
+    N frames of `Task.bursts`, as `FaceMeasures.points` and the metric flicker; no flicker (0,) across identities.
     """
 
     faces: FaceMeasures
@@ -67,9 +68,11 @@ class SourceJob:
 
     @cached_property
     def key(self) -> str:
+        """All that the measures depend on, as one name."""
         return key_of("source", self.clip.sha256, self.second, *measuring_state())
 
-    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+    def run(self, reading: Reading | None, cache: Cache) -> dict[str, Tensor]:  # noqa: ARG002
+        """The face and the features of the first frame. Raises FaceError without a face."""
         assert reading is not None
         frame = next(reading.at([0]))
         faces = _faces(self.second).measure([frame])
@@ -90,10 +93,12 @@ class DrivingJob:
 
     @property
     def length(self) -> int:
+        """In frames."""
         return self.clip.frames // self.stride
 
     @property
     def wanted(self) -> Sequence[int]:
+        """The frames that are measured, the bursts first."""
         return [*self._among, *range(0, self.clip.frames, self.stride)]
 
     @property
@@ -103,9 +108,11 @@ class DrivingJob:
 
     @cached_property
     def key(self) -> str:
+        """All that the measures depend on, as one name."""
         return key_of("driving", self.clip.sha256, self.stride, self.second, *measuring_state())
 
-    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+    def run(self, reading: Reading | None, cache: Cache) -> dict[str, Tensor]:  # noqa: ARG002
+        """The faces of every measured frame, and landmarks of the bursts. Raises FaceError where no frame shows a face."""
         assert reading is not None
         faces = _faces(self.second).measure(reading.at(range(0, self.clip.frames, self.stride)))
         if not faces.found.any():
@@ -123,15 +130,19 @@ class GeneratedJob:
 
     @property
     def clip(self) -> Clip:
+        """The driving clip."""
         return self.task.driving
 
     @property
     def length(self) -> int:
+        """In frames; to generate one costs about as much as to measure two."""
         return 3 * self.task.frames
 
     @property
     def wanted(self) -> Sequence[int]:
-        return [0, *self._moments, *self._among, *self.task.measured]
+        """The photo, what is shown, the bursts, what is measured, and the rest."""
+        # At last every frame: the driving clip was looked at before, and all are animated by.
+        return [0, *self._moments, *self._among, *self.task.measured, *range(self.clip.frames)]
 
     @property
     def _moments(self) -> list[int]:
@@ -146,11 +157,13 @@ class GeneratedJob:
 
     @cached_property
     def key(self) -> str:
+        """All that the measures depend on, as one name."""
         task = self.task
         hashes = [task.source.sha256, task.driving.sha256, task.protocol, task.stride, self.second]
         return key_of("generated", *self.subject.key(task), *hashes, *measuring_state())
 
-    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+    def run(self, reading: Reading | None, cache: Cache) -> dict[str, Tensor]:
+        """Generate the clip and measure it, frame by frame. Raises MmfaError with the name of the task."""
         assert reading is not None
         task = self.task
         size = task.driving.size
@@ -170,7 +183,7 @@ class GeneratedJob:
             if task.protocol == "same":
                 for face, pair in zip(
                     _faces(self.second).stream(for_faces),
-                    _appearance().stream(for_pixels, reading.at(task.measured)),
+                    _appearance().stream(for_pixels, reading.at(task.measured), around=self._around(source, reading, cache)),
                     strict=True,
                 ):
                     faces.append(face)
@@ -187,12 +200,21 @@ class GeneratedJob:
         real = list(reading.at(self._among)) if pairs else []
         return {
             **_flat("faces", FaceMeasures.concatenate(faces)),
-            **(_flat("pairs", PairMeasures.concatenate(pairs)) if pairs else {}),
+            **(_flat_pairs(PairMeasures.concatenate(pairs)) if pairs else {}),
             "features": torch.cat(features),
             "sheet": _jpeg(contact_sheet([[_resized(image, _TILE) for image in row] for row in rows])),
             "burst_points": _burst_points(burst),
             "burst_flicker": _burst_flicker(burst, real, task.bursts) if pairs else torch.zeros(0),
         }
+
+    def _around(self, source: Array, reading: Reading, cache: Cache) -> Around:
+        """What the metrics of the ring need of the driving clip, whose first frame is the photo."""
+        job = DrivingJob(self.task.driving, self.task.stride, self.second)
+        if not cache.has(job.key):
+            cache.save(job.key, job.run(reading, cache))
+        points = load_faces(job, cache).points
+        photo = Photo(to_tensors(source[None], torch.device("cpu"))[0], points[0])
+        return Around(points[self.task.start // self.task.stride :], photo)
 
 
 class Job(Protocol):
@@ -203,19 +225,23 @@ class Job(Protocol):
     """
 
     @property
-    def clip(self) -> Clip | None: ...
+    def clip(self) -> Clip | None:
+        """The clip that it reads."""
 
     @property
-    def wanted(self) -> Sequence[int]: ...
+    def wanted(self) -> Sequence[int]:
+        """Numbers of the frames to keep."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """All that the measures depend on, as one name."""
 
     @property
-    def length(self) -> int: ...
+    def length(self) -> int:
+        """How long it takes, in frames."""
 
-    def run(self, reading: Reading | None) -> dict[str, Tensor]:
-        """`reading` is of `clip`."""
+    def run(self, reading: Reading | None, cache: Cache) -> dict[str, Tensor]:
+        """What is kept. `reading` is of `clip`; `cache` holds what else is measured."""
 
 
 def measure_all(jobs: Iterable[Job], cache: Cache, *, workers: int, quiet: bool = False) -> int:
@@ -251,7 +277,7 @@ def load_features(job: SourceJob, cache: Cache) -> Tensor:
 def load_generated(job: GeneratedJob, cache: Cache) -> Generated:
     """A generated clip that was measured."""
     tensors = cache.load(job.key)
-    pairs = PairMeasures(**_part("pairs", PairMeasures, tensors)) if "pairs.psnr" in tensors else None
+    pairs = _pairs(tensors) if "driving_features" in tensors else None
     faces = FaceMeasures(**_part("faces", FaceMeasures, tensors))
     rest = {name: tensors[name] for name in ("features", "burst_points", "burst_flicker")}
     return Generated(faces=faces, pairs=pairs, sheet=tensors["sheet"].numpy().tobytes(), **rest)
@@ -305,7 +331,7 @@ def _run(jobs: Sequence[Job], cache: Cache) -> Iterator[int]:
     clip = jobs[0].clip
     reading = None if clip is None else Reading(clip, [index for job in jobs for index in job.wanted])
     for job in jobs:
-        cache.save(job.key, job.run(reading))
+        cache.save(job.key, job.run(reading, cache))
         yield 1
 
 
@@ -342,7 +368,7 @@ def _burst_flicker(generated: list[Array], driving: list[Array], spans: list[ran
     cpu, parts, start = torch.device("cpu"), [], 0
     for span in spans:
         a, b = (to_tensors(np.stack(side[start : start + len(span)]), cpu) for side in (generated, driving))
-        parts.append(metrics.flicker(a, b))
+        parts.append(METRICS["flicker"].compute(a, b))
         start += len(span)
     return torch.cat(parts) if parts else torch.zeros(0)
 
@@ -360,7 +386,17 @@ def _jpeg(image: Array) -> Tensor:
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
 
 
-def _flat(prefix: str, measures: FaceMeasures | PairMeasures) -> dict[str, Tensor]:
+def _flat_pairs(pairs: PairMeasures) -> dict[str, Tensor]:
+    """Without the features of generated frames, which are kept of all."""
+    return {f"pairs.{name}": row for name, row in pairs.values.items()} | {"driving_features": pairs.driving_features}
+
+
+def _pairs(tensors: dict[str, Tensor]) -> PairMeasures:
+    values = {name.removeprefix("pairs."): row for name, row in tensors.items() if name.startswith("pairs.")}
+    return PairMeasures(values, tensors["features"], tensors["driving_features"])
+
+
+def _flat(prefix: str, measures: FaceMeasures) -> dict[str, Tensor]:
     return {f"{prefix}.{field.name}": getattr(measures, field.name) for field in fields(measures)}
 
 

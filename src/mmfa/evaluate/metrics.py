@@ -49,12 +49,13 @@ def ssim(generated: Tensor, driving: Tensor) -> Tensor:
         raise ValueError(f"images must be at least {_WINDOW} x {_WINDOW}, got {tuple(generated.shape)}")
     # Around 0 the float32 difference E[x^2] - E[x]^2 loses fewer digits.
     a, b = generated - 0.5, driving - 0.5
-    mean_a, mean_b, aa, bb, ab = _gaussian(torch.cat([a, b, a * a, b * b, a * b], 1)).split(3, 1)
+    mean_a, mean_b, aa, bb, ab = torch.split(_gaussian(torch.cat([a, b, a * a, b * b, a * b], 1)), 3, 1)
     variance_a, variance_b, covariance = aa - mean_a**2, bb - mean_b**2, ab - mean_a * mean_b
     mean_a, mean_b = mean_a + 0.5, mean_b + 0.5
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
     structure = (2 * covariance + _C2) / (variance_a + variance_b + _C2)
-    return (luminance * structure).mean((1, 2, 3), dtype=torch.float64)
+    means: Tensor = (luminance * structure).mean((1, 2, 3), dtype=torch.float64)
+    return means
 
 
 def sharpness(generated: Tensor, driving: Tensor) -> Tensor:
@@ -84,7 +85,8 @@ def csim_faceres(generated: Tensor, reference: Tensor) -> Tensor:
 
 def aed_l2(generated: Tensor, reference: Tensor) -> Tensor:
     """Dlib embeddings (T,128) -> Euclidean distance (T,)."""
-    return _difference(generated, reference).norm(dim=1)
+    distances: Tensor = _difference(generated, reference).norm(dim=1)
+    return distances
 
 
 def aed_sq(generated: Tensor, reference: Tensor) -> Tensor:
@@ -104,17 +106,20 @@ def akd_l1_mesh68(generated: Tensor, driving: Tensor) -> Tensor:
 
 def akd_l2_mesh68(generated: Tensor, driving: Tensor) -> Tensor:
     """Landmarks (T,478,3) -> px (T,): mean Euclidean distance of 68 points."""
-    return _offsets(generated, driving)[:, list(MESH68)].norm(dim=2).mean(1)
+    means: Tensor = _offsets(generated, driving)[:, list(MESH68)].norm(dim=2).mean(1)
+    return means
 
 
 def akd_l2_mesh478(generated: Tensor, driving: Tensor) -> Tensor:
     """Landmarks (T,478,3) -> px (T,): mean Euclidean distance of all points."""
-    return _offsets(generated, driving).norm(dim=2).mean(1)
+    means: Tensor = _offsets(generated, driving).norm(dim=2).mean(1)
+    return means
 
 
 def akd_l2_lips40(generated: Tensor, driving: Tensor) -> Tensor:
     """Landmarks (T,478,3) -> px (T,): mean Euclidean distance of the 40 points of the lips."""
-    return _offsets(generated, driving)[:, list(LIPS)].norm(dim=2).mean(1)
+    means: Tensor = _offsets(generated, driving)[:, list(LIPS)].norm(dim=2).mean(1)
+    return means
 
 
 def mkr(generated: Tensor, driving: Tensor) -> Tensor:
@@ -140,7 +145,8 @@ def apd_mesh(generated: Tensor, driving: Tensor) -> Tensor:
 def gaze_error(generated: Tensor, driving: Tensor) -> Tensor:
     """Landmarks (T,478,3) -> eye widths (T,). Blind to where the face is, how large and how it is turned in the plane."""
     _check_points(generated, driving)
-    return (_gaze(generated) - _gaze(driving)).norm(dim=2).mean(1)
+    means: Tensor = (_gaze(generated) - _gaze(driving)).norm(dim=2).mean(1)
+    return means
 
 
 def jitter(generated: Tensor) -> Tensor:
@@ -200,10 +206,19 @@ def _gaussian(maps: Tensor) -> Tensor:
     return F.conv2d(rows, kernel.transpose(2, 3), groups=maps.shape[1])
 
 
-def _laplacian_variance(images: Tensor) -> Tensor:
-    luma = (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+def luma(images: Tensor) -> Tensor:
+    """Images (B,3,H,W) -> (B,1,H,W), by BT.601."""
+    return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+
+
+def laplacian(images: Tensor) -> Tensor:
+    """Of the luma of images (B,3,H,W), at every pixel that has four neighbours: (B,1,H-2,W-2)."""
     kernel = images.new_tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    return F.conv2d(luma, kernel).double().var((1, 2, 3))
+    return F.conv2d(luma(images), kernel)
+
+
+def _laplacian_variance(images: Tensor) -> Tensor:
+    return laplacian(images).double().var((1, 2, 3))
 
 
 def _gaze(points: Tensor) -> Tensor:

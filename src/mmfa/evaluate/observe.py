@@ -47,14 +47,17 @@ class Observed:
 
     @property
     def scale(self) -> Tensor:
+        """The true sizes (N,1) of the heads."""
         return torch.tensor([drawing.scale for drawing in self.drawings])[:, None]
 
     @property
     def translation(self) -> Tensor:
+        """Where the heads truly are, (N,3), in grid units."""
         return torch.stack([drawing.translation for drawing in self.drawings])
 
     @property
     def rotation(self) -> Tensor:
+        """The true rotations (N,3,3)."""
         return torch.stack([drawing.rotation for drawing in self.drawings])
 
 

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from ..media.files import atomic_output
-from .definitions import DEFINITIONS
+from .definitions import METRICS
 from .figures import ClipTable, Figure
 from .report import PROTOCOL_NAMES, Report, facts, interval, mark, number
 
@@ -27,7 +27,7 @@ code { font-size: 90%; overflow-wrap: anywhere }
 
 def ranking(tables: Sequence[ClipTable], metric: str) -> tuple[list[ClipTable], list[ClipTable]]:
     """The worst and the best clips, the most extreme first; no clip is in both. A clip without a value is among the worst."""
-    sign = 1 if DEFINITIONS[metric].better == "higher" else -1
+    sign = 1 if METRICS[metric].definition.better == "higher" else -1
 
     def quality(table: ClipTable) -> tuple[float, str]:
         mean = table.mean(metric)

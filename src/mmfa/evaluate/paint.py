@@ -96,7 +96,8 @@ def _background(generator: np.random.Generator) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:64, 0:64] / 63 - 0.5
     share = (np.cos(angle) * x + np.sin(angle) * y + 0.5).clip(0, 1)[..., None]
     blotches = _noise(generator, 2)[:: SIDE // 64, :: SIDE // 64, None] * generator.uniform(0, 18)
-    return (first + share * (second - first) + blotches).clip(0, 255).round().astype(np.uint8)
+    colours: NDArray[np.uint8] = (first + share * (second - first) + blotches).clip(0, 255).round().astype(np.uint8)
+    return colours
 
 
 class _Canvas:
@@ -194,10 +195,11 @@ def _eye(generator: np.random.Generator, iris_share: float) -> Floats:
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
     iris = _IRISES[generator.integers(len(_IRISES))] * generator.uniform(0.8, 1.2)
     rays = 1 + 0.2 * np.cos(angle[..., None] * generator.integers(9, 40, 5) + generator.uniform(0, 6, 5)).mean(-1)
-    layer = np.broadcast_to([232.0, 226, 222], (SIDE, SIDE, 3)) * (1 - 0.06 * (radius - 1).clip(0))[..., None]
+    layer: Floats = np.broadcast_to([232.0, 226, 222], (SIDE, SIDE, 3)) * (1 - 0.06 * (radius - 1).clip(0))[..., None]
 
     def disc(limit: float, soft: float) -> Floats:
-        return ((limit - radius) / soft + 0.5).clip(0, 1)[..., None]
+        share: Floats = ((limit - radius) / soft + 0.5).clip(0, 1)[..., None]
+        return share
 
     layer = layer + disc(1.0, 0.12) * (iris * 0.45 - layer)
     layer = layer + disc(0.85, 0.2) * (iris * rays[..., None] * (0.8 + 0.5 * radius[..., None]) - layer)

@@ -36,6 +36,7 @@ class Predictions:
 
     @property
     def name(self) -> str:
+        """The folder's own."""
         return self.root.resolve().name
 
     def check(self, tasks: Sequence[Task]) -> None:
@@ -78,7 +79,7 @@ class Predictions:
         """Of all the frames."""
         return hashlib.sha256("".join(self.key(task)[1] for task in tasks).encode()).hexdigest()
 
-    def frames(self, task: Task, source: Array | None = None, driving: Iterable[Array] = ()) -> Iterator[Array]:
+    def frames(self, task: Task, source: Array | None = None, driving: Iterable[Array] = ()) -> Iterator[Array]:  # noqa: ARG002
         """The frames (S,S,3) uint8 of `task.generated`. Raises MediaError for a video of another length than its driving clip."""
         place = self._place(task)
         wanted = task.generated

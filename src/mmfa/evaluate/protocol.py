@@ -33,11 +33,6 @@ HEADER = ["source", "driving"]
 ALL = "all"
 """The split that takes all of them."""
 
-_ACROSS = (
-    "csim", "csim_faceres", "aed_l2", "aed_sq", "aed_mean_abs", "fid", "fd_lite0", "apd", "apd_mesh", "mkr", "rotation_error",
-    "gaze_error", "jitter", "jitter_excess", "yaw_r", "mouth_r", "eye_r",
-)  # fmt: skip
-_OF_THE_SOURCE = ("csim", "csim_faceres", "aed_l2", "aed_sq", "aed_mean_abs")
 _LONGEST_NAME = 200
 _FRAME_A_PACKET = {"h264", "hevc", "vp9", "ffv1", "mjpeg", "png"}
 """Codecs whose frames can be counted by their packets: none holds two shown frames, none only a hidden one."""
@@ -227,22 +222,6 @@ def listing_hash(tasks: Sequence[Task]) -> str:
     """SHA-256 of what is generated from what: name and file hash of both sides of every task, in any order."""
     rows = sorted([task.name, task.source.sha256, task.driving.sha256] for task in tasks)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def meaningless(metric: str, *, protocol: Protocol) -> str | None:
-    """Why a metric has no meaning in a protocol (see docs/metrics.md); None when it has one."""
-    if protocol == "cross" and metric not in _ACROSS:
-        return "It compares what is at the same place or of the same person, so it has no meaning across identities."
-    return None
-
-
-def reference_of(protocol: Protocol, metric: str) -> str:
-    """What a metric compares the generated frames with."""
-    if metric in ("fid", "fd_lite0"):
-        return "driving frames" if protocol == "same" else "source images, each once per frame generated from it"
-    if metric == "jitter":
-        return "nothing"
-    return "source image" if protocol == "cross" and metric in _OF_THE_SOURCE else "driving frames"
 
 
 def _count(path: Path) -> int:

@@ -246,7 +246,8 @@ def _ridge(known: Tensor, wanted: Tensor, fresh: Tensor) -> Tensor:
     kernel = known @ known.T
     penalty = RIDGE * kernel.diagonal().mean()
     dual = torch.linalg.solve(kernel + penalty * torch.eye(len(known), dtype=known.dtype), wanted - wanted.mean())
-    return fresh @ (known.T @ dual) + wanted.mean()
+    predicted: Tensor = fresh @ (known.T @ dual) + wanted.mean()
+    return predicted
 
 
 def _range_pct(values: Tensor) -> float:

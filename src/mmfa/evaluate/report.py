@@ -28,6 +28,8 @@ TABLE_1: dict[str, tuple[tuple[str, ...], ...]] = {
     "cross": (("csim",), ("apd_mesh",), ("aed_mean_abs",), ("fid", "fd_lite0")),
 }  # fmt: skip
 """The columns of the paper's Table 1 in its order, each the first of these metrics that was measured."""
+DASH = "\N{EN DASH}"
+"""Where a table has no number."""
 _ARROWS = {"lower": "↓", "higher": "↑", "nearer": "→"}
 
 
@@ -64,6 +66,7 @@ class Report:
     mmfa: str = __version__
 
     def figure(self, name: str) -> Figure | None:
+        """The figure of a metric; None where it was not measured."""
         return next((figure for figure in self.figures if figure.definition.name == name), None)
 
     @property
@@ -172,7 +175,7 @@ def _leakage(leaks: Sequence[Figure]) -> list[str]:
 def mark(figure: Figure) -> str:
     """How near is good enough, and whether the figure is; a dash without a mark."""
     passed = figure.definition.passes(figure.value)
-    return "–" if passed is None else f"±{figure.definition.mark:g}: {'met' if passed else 'missed'}"
+    return DASH if passed is None else f"±{figure.definition.mark:g}: {'met' if passed else 'missed'}"
 
 
 def facts(report: Report) -> list[str]:
@@ -202,19 +205,20 @@ def title(figure: Figure) -> str:
 def number(value: float) -> str:
     """Four significant digits; a dash for nothing."""
     if math.isnan(value):
-        return "–"
+        return DASH
     return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
 
 
 def interval(figure: Figure) -> str:
-    return "–" if math.isnan(figure.low) else f"{number(figure.low)} to {number(figure.high)}"
+    """The interval in words; a dash where there is none."""
+    return DASH if math.isnan(figure.low) else f"{number(figure.low)} to {number(figure.high)}"
 
 
 def definition_row(figure: Figure) -> str:
     """One row of the table of definitions."""
     d = figure.definition
     text = d.definition.replace("|", "\\|")
-    return f"| `{d.name}` | {text} | {d.extractor} | {figure.version or '–'} | {d.source} |"
+    return f"| `{d.name}` | {text} | {d.extractor} | {figure.version or DASH} | {d.source} |"
 
 
 def clips_csv(tables: Sequence[ClipTable]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError, MediaError, ModelError
 from .bursts import STRIDE
 from .cache import Cache
-from .definitions import DEFINITIONS, unavailable
+from .definitions import METRICS, TURNED, meaningless, unavailable
 from .extractors import missing_faceres
 from .figures import ClipTable, clip_table, figures_of, metrics_of_frames
 from .folder import check_folder, whole_folder
@@ -28,7 +28,7 @@ from .measure import (
     measure_all,
 )
 from .page import RANKED_BY, write_page
-from .protocol import Protocol, Task, listing_hash, meaningless, split_of, tasks_of, write_pairs
+from .protocol import Protocol, Task, listing_hash, split_of, tasks_of, write_pairs
 from .report import Report, write_report
 from .sitters import LeakageJob, jobs_of, load_trials
 from .subjects import Model, Subject
@@ -87,8 +87,8 @@ def evaluate(
     real: list[Job] = [DrivingJob(task.driving, stride, second_identity) for task in tasks]
     if protocol == "cross":
         real += [SourceJob(task.source, second_identity) for task in tasks]
-    # Those that go through every frame of a clip come first: what the others need is then at hand.
-    measured = measure_all([*generated, *real, *trials], folder, workers=workers, quiet=quiet)
+    # Real clips come first: what is generated is also compared with where their faces are.
+    measured = measure_all([*real, *generated, *trials], folder, workers=workers, quiet=quiet)
     tables = [_table(job, folder) for job in generated]
     report = _report(subject, tables, data=data, protocol=protocol, split=split, stride=stride, seed=seed)
     if trials:
@@ -124,14 +124,14 @@ def _table(job: GeneratedJob, cache: Cache) -> ClipTable:
     """Only what is summed up of a clip is kept; its measures are read from the cache and let go."""
     task = job.task
     real = DrivingJob(task.driving, task.stride, job.second)
-    driving, burst_points = load_faces(real, cache)[task.start // task.stride :], load_burst_points(real, cache)
+    faces = load_faces(real, cache)
     source = SourceJob(task.source, job.second) if task.protocol == "cross" else None
     return clip_table(
         task,
         load_generated(job, cache),
-        driving,
-        burst_points=burst_points,
-        source=None if source is None else load_faces(source, cache),
+        faces[task.start // task.stride :],
+        burst_points=load_burst_points(real, cache),
+        source=faces[:1] if source is None else load_faces(source, cache),
         source_features=None if source is None else load_features(source, cache),
     )
 
@@ -183,9 +183,12 @@ def _report(
 
 def _unavailable(protocol: Protocol, measured: set[str]) -> dict[str, str]:
     """The metrics that were not `measured`, by name, each with the reason."""
-    reasons = {name: meaningless(name, protocol=protocol) for name in DEFINITIONS}
+    reasons = {name: meaningless(name, protocol=protocol) for name in METRICS}
     # What nobody asked for is off, whether it could be measured here or not: a report says the same on every machine.
     every = unavailable() | _OFF | {name: reason for name, reason in reasons.items() if reason}
+    for name, metric in METRICS.items():
+        if metric.turned in measured:
+            every.setdefault(name, f"No frame shows the head turned by {TURNED:g} degrees or more from the photo.")
     return {name: reason for name, reason in every.items() if name not in measured}
 
 

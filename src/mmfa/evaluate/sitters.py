@@ -50,12 +50,14 @@ class LeakageJob:
 
     @cached_property
     def key(self) -> str:
+        """All that the measures depend on, as one name."""
         hashes = [[clip.sha256 for clip in one.clips] for one in (self.sitter, self.driver)]
         return key_of(
             "leakage", FRAMES, *hashes, *self.subject.state(), leaking_state(self.subject.kind_module()), *measuring_state()
         )
 
-    def run(self, reading: Reading | None) -> dict[str, Tensor]:
+    def run(self, reading: Reading | None, cache: Cache) -> dict[str, Tensor]:  # noqa: ARG002
+        """Pose the person, render and look. Raises FaceError for a person without a face."""
         model = self.subject.keypoint_model()
         person, driver = (_person(one, model.card.size) for one in (self.sitter, self.driver))
         return vars(outputs_of(model, person, driver, _measurer()))

@@ -78,20 +78,24 @@ class CopySource:
     kind: str = "copy-source"
     renderer: Renderer | None = None
 
-    def sha256(self, tasks: Sequence[Task]) -> str | None:
+    def sha256(self, tasks: Sequence[Task]) -> str | None:  # noqa: ARG002
+        """None: there are no weights."""
         return None
 
     def check(self, tasks: Sequence[Task]) -> None:
         """Always possible."""
 
-    def key(self, task: Task) -> list[str]:
+    def key(self, task: Task) -> list[str]:  # noqa: ARG002
+        """The name: the source alone decides."""
         return [self.name]
 
-    def frames(self, task: Task, source: Array, driving: Iterable[Array]) -> Iterator[Array]:
+    def frames(self, task: Task, source: Array, driving: Iterable[Array]) -> Iterator[Array]:  # noqa: ARG002
+        """The source, over and over."""
         for _ in task.generated:
             yield source
 
-    def remarks(self, tasks: Sequence[Task]) -> list[str]:
+    def remarks(self, tasks: Sequence[Task]) -> list[str]:  # noqa: ARG002
+        """There is nothing to know."""
         return []
 
 
@@ -104,6 +108,7 @@ class Model:
 
     @property
     def name(self) -> str:
+        """The model's folder's own."""
         return _folder(self.model).resolve().name
 
     @property
@@ -111,18 +116,19 @@ class Model:
         """The precision is the fastest that this machine has; see `pick_precision`."""
         return Renderer("torch", DEVICE, _precision())
 
-    def sha256(self, tasks: Sequence[Task] = ()) -> str:
+    def sha256(self, tasks: Sequence[Task] = ()) -> str:  # noqa: ARG002
         """Of the file of weights."""
         with (_folder(self.model) / "model.safetensors").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def check(self, tasks: Sequence[Task]) -> None:
+    def check(self, tasks: Sequence[Task]) -> None:  # noqa: ARG002
         """Raises ModelError: unknown, damaged, or with weights that are not numbers."""
         network = from_pretrained(self.model)
         if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values() if tensor.is_floating_point()):
             raise ModelError(f"The model {self.model} has weights that are not numbers; its training went wrong.")
 
-    def key(self, task: Task) -> list[str]:
+    def key(self, task: Task) -> list[str]:  # noqa: ARG002
+        """The state of the model, whatever the task."""
         return self.state()
 
     def state(self) -> list[str]:
@@ -162,6 +168,7 @@ class Model:
         return _engine(self.model, self.sha256(), _precision())
 
     def remarks(self, tasks: Sequence[Task]) -> list[str]:
+        """How it was driven, and that frames were resized."""
         size = from_pretrained(self.model).card.size
         others = sorted({task.driving.size for task in tasks} - {size})
         said = ["Driven absolutely: rotation, scale, translation and expression are the driving frame's own."]
@@ -170,14 +177,15 @@ class Model:
         return said
 
 
+# The hash is there for the caches: another file in the same place is another model.
 @lru_cache(maxsize=1)
-def _kind_module(model: str, sha256: str) -> str:
+def _kind_module(model: str, sha256: str) -> str:  # noqa: ARG001
     # Of its params: what builds it may be a partial, whose module says nothing.
     return kind_of(from_pretrained(model)).params.__module__
 
 
 @lru_cache(maxsize=1)
-def _engine(model: str, sha256: str, precision: Precision) -> TorchEngine:
+def _engine(model: str, sha256: str, precision: Precision) -> TorchEngine:  # noqa: ARG001
     return TorchEngine(from_pretrained(model), device=DEVICE, precision=precision)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ..documents import read_json
 from ..errors import ConfigError, MediaError
 from .figures import Figure
-from .report import PROTOCOL_NAMES, TABLE_1, Report, definition_row, interval, number, title
+from .report import DASH, PROTOCOL_NAMES, TABLE_1, Report, definition_row, interval, number, title
 
 PUBLISHED = "published.json"
 LAYOUT = "tables.json"
@@ -68,8 +68,9 @@ def compare(reports: Sequence[Report], *, names: Sequence[str]) -> str:
     return "\n".join([*lines, "", *remarks]).rstrip() + "\n"
 
 
-def results_page(folder: Path) -> str:
-    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, its tables.json and its published.json.
+def results_page(folder: Path, *, place: str = "results", pages: str = "") -> str:
+    """docs/results.md from the reports stored as ``LABEL-PROTOCOL.json`` in `folder`, its tables.json and its
+    published.json, if it has one. place: what the page calls the folder; pages: how links to the other pages begin.
 
     tables.json says which reports share a table, in which order and under which names; a row without a report is left out.
     Without it all reports of a protocol share one. Raises MediaError for a file that can't be read, a name without a protocol or
@@ -81,8 +82,9 @@ def results_page(folder: Path) -> str:
     lines = [
         "# Results",
         "",
-        "Made by `python tools/results.py` from the reports in `results/`; no number here was typed. In brackets: the 95 %",
-        "interval over clips. What the metrics mean: [metrics](metrics.md). How to measure: [evaluation](evaluation.md).",
+        f"Made by `python tools/results.py` from the reports in `{place}/`; no number here was typed. In brackets: the 95 %",
+        f"interval over clips. What the metrics mean: [metrics]({pages}metrics.md). How to measure: "
+        f"[evaluation]({pages}evaluation.md).",
     ]
     definitions: dict[str, Figure] = {}
     for protocol, heading in PROTOCOL_NAMES.items():
@@ -97,7 +99,9 @@ def results_page(folder: Path) -> str:
             lines += ["", *([f"### {table.heading}", ""] if table.heading else []), *([table.note, ""] if table.note else [])]
             lines += _section(rows)
             definitions |= {f.definition.name: f for report in rows.values() for f in report.figures}
-    lines += ["", *_published(folder / PUBLISHED), "", "## Definitions", ""]
+    if (folder / PUBLISHED).exists():
+        lines += ["", *_published(folder / PUBLISHED)]
+    lines += ["", "## Definitions", ""]
     lines += ["| metric | definition | extractor | version | source |", "|---|---|---|---|---|"]
     lines += [definition_row(figure) for figure in definitions.values()]
     first = next(iter(stored.values()))
@@ -193,7 +197,7 @@ def _published(path: Path) -> list[str]:
         for row in record["rows"]:
             if len(row["values"]) != len(columns):
                 raise ValueError(f"{row['method']} has {len(row['values'])} values for {len(columns)} columns")
-            lines.append(f"| {row['method']} | " + " | ".join(value or "–" for value in row["values"]) + " |")
+            lines.append(f"| {row['method']} | " + " | ".join(value or DASH for value in row["values"]) + " |")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MediaError(f"{path} is no file of published figures ({error}).") from error
     return lines
@@ -206,7 +210,7 @@ def _cells(figures: Sequence[Figure | None]) -> list[str]:
     cells = []
     for figure in figures:
         if figure is None or math.isnan(figure.value):
-            cells.append("–")
+            cells.append(DASH)
             continue
         text = f"**{number(figure.value)}**" if figure.definition.badness(figure.value) == best else number(figure.value)
         cells.append(text if math.isnan(figure.low) else f"{text} ({interval(figure)})")

@@ -66,6 +66,7 @@ class Faces:
 
     @staticmethod
     def concatenate(parts: Sequence[Faces]) -> Faces:
+        """The faces of several clips, one after the other."""
         return Faces(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Faces)))
 
     @staticmethod
@@ -148,11 +149,11 @@ class Person:
 
 @dataclass(frozen=True)
 class Trial:
-    """One source under everything that is asked of it. Faces of the outputs, each a clip:
+    """One source under everything that is asked of it.
 
-    reference: its own motion, one. expression: the expression of the drivers, all else its own. pose: the own motion, edited
-    as `ASKED`; all NaN where it can't be. full: all attributes of the drivers. path: from the drivers' first expression to the
-    last. driving: the drivers themselves.
+    Faces of the outputs, each a clip. reference: its own motion, one. expression: the expression of the drivers, all else its
+    own. pose: the own motion, edited as `ASKED`; all NaN where it can't be. full: all attributes of the drivers. path: from the
+    drivers' first expression to the last. driving: the drivers themselves.
     """
 
     name: str

@@ -24,7 +24,8 @@ from . import losses
 from .data import ClipDataset, even_frames, face_of, mirror
 
 IDENTITY_DIRECTIONS = 4
-"""How many directions x_c keeps. On unseen people a fifth differs hardly more between them than within one (docs/leakage.md)."""
+"""How many directions x_c keeps. On unseen people a fifth differs hardly more between them than within one
+(research/leakage.md)."""
 FRAMES = 64
 """Frames of each person, evenly from all clips, from which shapes and their spread are estimated."""
 PASSING = [NAMES.index(name) for name in ("jaw_open", "gaze_x", "gaze_y")]

@@ -1,30 +1,28 @@
 """What the landmark network takes along when nothing but the irises moves, and what patches of the picture make of it.
 
-    python benchmarks/iris.py DATA --cache CACHE [--split train] [--people 60] [--shift 1.5]
+    python -m research.iris DATA --cache CACHE [--split train] [--people 60] [--shift 1.5]
 
 DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mmfa train` does. In two frames of each person a
 disc around each iris, 0.18 eye widths in radius, is moved by `shift` pixels of 256, up, down, left and right; the picture is
 stretched up to a radius of 0.28 and untouched beyond. Landmarks are detected in the picture before and after. Numbers: how far
 points move in the image along the shift, over the shift, in the mean over frames. Truth is 1 for the irises and 0 for all
 others but the lids, whose edges are within the stretched ring. Second table: the same by the patches of
-`benchmarks/patches.py`, which know nothing of faces.
+`research/patches.py`, which know nothing of faces.
 """
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
-from patches import PATCHES, found
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.geometry import image_grid, warp
 from mmfa.media.image import to_uint8
 from mmfa.priors.detector import FaceDetector
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset
+from research.patches import PATCHES, found
 
 SIZE = 256
 EYES = ((468, 33, 133), (473, 362, 263))
@@ -52,15 +50,10 @@ def moved(image: Tensor, landmarks: Tensor, shift: Tensor) -> Tensor:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--split", default="train")
-    parser.add_argument("--fps", type=float, default=8.4)
-    parser.add_argument("--people", type=int, default=60)
-    parser.add_argument("--shift", type=float, default=1.5)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(__doc__, "data", "fps", "threads", cache={"required": True}, split={"default": "train"})
+    made.add_argument("--people", type=int, default=60, help="how many people, the first of the data")
+    made.add_argument("--shift", type=float, default=1.5, help="of the irises, in pixels of 256")
+    options = parse(made)
     data = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=SIZE)
     landmarker, detector = FaceLandmarker(), FaceDetector()
     rows: dict[str, list[Tensor]] = {way: [] for way in WAYS}
@@ -95,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

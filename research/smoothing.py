@@ -1,6 +1,6 @@
 """What smoothing takes away: jitter, and how much of the mouth's movement and how late, in rendered pictures.
 
-    python benchmarks/smoothing.py [--source me.jpg] [--driving talk.mp4] [--strength 0.5] [--model lite]
+    python -m research.smoothing [--source me.jpg] [--driving talk.mp4] [--strength 0.5] [--model lite]
 
 By default the packaged portrait and driver. Rows: no smoothing, and the strength asked for.
 
@@ -12,12 +12,12 @@ later    by how many frames that curve lags behind the one without smoothing: th
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.animate import Animator
 from mmfa.demo import DRIVING, SOURCE, packaged
 from mmfa.motion import Motion
@@ -49,16 +49,14 @@ def lag(late: Tensor, early: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=packaged(*SOURCE))
-    parser.add_argument("--driving", type=Path, default=packaged(*DRIVING))
-    parser.add_argument("--strength", type=float, default=DEFAULT_STRENGTH)
-    parser.add_argument("--model", default="lite")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(__doc__, "model", "threads")
+    made.add_argument("--source", type=Path, help="a photo; the demo's unless given")
+    made.add_argument("--driving", type=Path, help="a video; the demo's unless given")
+    made.add_argument("--strength", type=float, default=DEFAULT_STRENGTH, help="of smoothing, 0 to 1")
+    options = parse(made)
     animator = Animator.from_pretrained(options.model, device="cpu")
-    animator.set_source(options.source)
-    motion = animator.motion_of(options.driving).signal
+    animator.set_source(options.source or packaged(*SOURCE))
+    motion = animator.motion_of(options.driving or packaged(*DRIVING)).signal
     plain = mouth_of(animator, motion)
     print("| strength | rotation | scale | translation | expression | mouth | later |\n|" + "---|" * 7)
     for strength in (0.0, options.strength):
@@ -69,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,12 +1,12 @@
 """What named directions of brows and gaze move in pictures, seen without a landmark network: by where patches of skin go.
 
-    python benchmarks/patches.py DATA --cache CACHE [--model lite] [--split val] [--strength 1] [--frames 60]
+    python -m research.patches DATA --cache CACHE [--model lite] [--split val] [--strength 1] [--frames 60]
 
 DATA and CACHE as for `mmfa train-vae`. The frames of `benchmarks/directions.py --render`. Each is rendered with its own f and
 with f moved along a direction, pose and all else the same, so a patch of skin is the same pixels somewhere else. Patches around
 brows, irises and eye corners, 9 to 13 pixels of 256 wide, are found in the other rendering to a fraction of a pixel (Lucas and
 Kanade: least squares on grey values, 8 steps). Why: a landmark network moves the corners of eyes whose irises alone have moved
-(`benchmarks/iris.py`).
+(`research/iris.py`).
 
 brow_raise, gaze_x, gaze_y   change of the measure (`mmfa.expressions`) by the shifts of its patches, along the line through the
                              outer eye corners and across it; unit: the measure's standard deviation within a person, on the
@@ -17,14 +17,13 @@ eye corners, across          how far down the corners of the eyes move, in per c
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.expressions import NAMES, ExpressionSpace, measures
 from mmfa.models.mmfa import MMFA
 from mmfa.train.calibration import drawn_frames, frames_of, people_of
@@ -83,15 +82,9 @@ def changes(model: MMFA, steps: Tensor, clip: Clip, index: int) -> tuple[Tensor,
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--frames", type=int, default=60)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    made = parser(__doc__, "data", "model", "split", "seed", "threads", cache={"required": True}, frames={"default": 60})
+    made.add_argument("--strength", type=float, default=1.0, help="how far f is moved along a direction")
+    options = parse(made)
     model = from_pretrained(options.model)
     assert isinstance(model, MMFA)
     space = ExpressionSpace.load(options.model, model=model)
@@ -102,7 +95,7 @@ def main() -> None:
     seen = measures(torch.cat([clip.mesh for clip in clips.clips])).stack()
     spread = weighted_spread(within_person(seen, person), weight)[[NAMES.index(name) for name in DIRECTIONS]]
     frames = frames_of(clips)
-    each = [changes(model, steps, *frames[index]) for index in drawn_frames(clips, options.frames, 0)]
+    each = [changes(model, steps, *frames[index]) for index in drawn_frames(clips, options.frames, options.seed)]
     moved, corners = torch.stack([row for row, _ in each]) / spread, torch.stack([row for _, row in each])
     print(f"{len(moved)} frames\n\n| | " + " | ".join(DIRECTIONS) + " | own/other | eye corners, across |\n|" + "---|" * 6)
     for i, name in enumerate(DIRECTIONS):
@@ -113,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """Posterior collapse of the expression VAE, and its cure: the same training with and without the adversarial term.
 
-    python benchmarks/collapse.py DATA --cache CACHE [--model lite] [--kl 1.5] [--adversarial 5] [--steps 2500]
+    python -m research.collapse DATA --cache CACHE [--model lite] [--kl 1.5] [--adversarial 5] [--steps 2500]
 
 DATA and CACHE as for `mmfa train-vae`; trained on the split "train". Rows: the plain VAE and the adversarial one at a KL weight
 at which the plain one collapses, and both with the weights of the shipped VAE. The first four measures are taken on the people
@@ -18,13 +18,12 @@ fd_f         Frechet distance of decoded samples to the data, on whitened featur
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run, save
 from mmfa.models.mmfa import MMFA
 from mmfa.nets.anchors import VERTICES
 from mmfa.nets.vae import ExpressionVAE
@@ -41,19 +40,14 @@ def keypoint_error(model: MMFA, vae: ExpressionVAE, data: ExpressionData) -> flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--cache", required=True)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--kl", type=float, default=1.5)
-    parser.add_argument("--adversarial", type=float, default=5.0)
-    parser.add_argument("--steps", type=int, default=VAEConfig.steps)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    common = {"data": options.data, "cache": options.cache, "output": "", "model": options.model, "seed": options.seed}
-    base = VAEConfig(**common, steps=options.steps)
+    made = parser(__doc__, "data", "model", "seed", "threads", "json", cache={"required": True})
+    made.add_argument("--kl", type=float, default=1.5, help="loss_kl of the first two rows")
+    made.add_argument("--adversarial", type=float, default=5.0, help="loss_adversarial of the second row")
+    made.add_argument("--steps", type=int, default=VAEConfig.steps, help="training steps of each VAE")
+    options = parse(made)
+    base = VAEConfig(
+        data=str(options.data), cache=str(options.cache), output=".", model=options.model, seed=options.seed, steps=options.steps
+    )
     model = from_pretrained(options.model)
     assert isinstance(model, MMFA)
     train, val = (expression_data(model, base, split=split) for split in ("train", "val"))
@@ -66,7 +60,7 @@ def main() -> None:
     rows = {}
     print("| VAE | loss_kl | loss_adversarial | active | kl | error | keypoint_pc | variance | fd_f |\n|" + "---|" * 9)
     for name, kl, adversarial in weights:
-        config = VAEConfig(**common, steps=options.steps, loss_kl=kl, loss_adversarial=adversarial)
+        config = replace(base, loss_kl=kl, loss_adversarial=adversarial)
         vae = fit(train.feature, train.weight, config)
         found, distance = measure(vae, val.feature, val.weight), keypoint_error(model, vae, val)
         drawn = measure(vae, train.feature, train.weight)
@@ -76,9 +70,8 @@ def main() -> None:
             f"| {distance:.2f} | {drawn.sample_variance:.3f} | {drawn.sample_distance:.2f} ({drawn.real_distance:.2f}) |",
             flush=True,
         )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    save(options.json, rows)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """What wakes free keypoints: short runs of `small` without the generator, each with one thing changed.
 
-    python benchmarks/waking.py DATA --cache CACHE --work FOLDER [--steps 150] [--only NAME ...]
+    python -m research.waking DATA --cache CACHE --work FOLDER [--steps 150] [--only NAME ...]
 
 DATA is a folder of face-crop clips, of which the split `train` is learnt and looked at again: twenty will do. The recipe is
 `small-64` before its step `draw_from`. Columns: see benchmarks/keypoints.py. Runs that are done are read.
@@ -8,14 +8,17 @@ DATA is a folder of face-crop clips, of which the split `train` is learnt and lo
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from keypoints import measure
 
-from mmfa.models.paper import KIND, PaperParams, small
+from benchmarks.keypoints import measure
+from benchmarks.options import parse, parser, run
+from mmfa.models.paper import KIND, small
+from mmfa.models.paper.model import PaperParams
 from mmfa.registry import registered
 from mmfa.train.config import TrainConfig
 from mmfa.train.shipped import config_path
@@ -24,7 +27,7 @@ from mmfa.train.trainer import Trainer
 COLUMNS = ("explained", "scale_r", "x_r", "y_r", "equivariance", "warped", "copy")
 
 
-def variants() -> dict[str, tuple[PaperParams, dict[str, object]]]:
+def variants() -> dict[str, tuple[PaperParams, dict[str, Any]]]:
     base = small()
     return {
         "recipe": (base, {}),
@@ -38,14 +41,16 @@ def variants() -> dict[str, tuple[PaperParams, dict[str, object]]]:
     }
 
 
+def _same(params: PaperParams) -> PaperParams:
+    return params
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--only", nargs="+", default=list(variants()))
-    options = parser.parse_args()
+    made = parser(__doc__, "data", "seed", "threads", cache={"required": True})
+    made.add_argument("--work", type=Path, required=True, metavar="DIR", help="a folder for the runs")
+    made.add_argument("--steps", type=int, default=150, help="training steps of each run")
+    made.add_argument("--only", nargs="+", choices=list(variants()), default=list(variants()), metavar="NAME", help="these runs")
+    options = parse(made)
     print(f"{'':24}" + "".join(f"{name:>13}" for name in COLUMNS), flush=True)
     for name in options.only:
         params, changes = variants()[name]
@@ -60,9 +65,11 @@ def main() -> None:
             save_every=options.steps,
             ema=0.98,
             tensorboard=False,
+            seed=options.seed,
+            threads=options.threads,
             **changes,
         )
-        with registered(replace(KIND, sizes={"small": lambda params=params: params})):
+        with registered(replace(KIND, sizes={"small": partial(_same, params)})):
             trainer = Trainer(config, quiet=True)
         trainer.run(until=options.steps)
         clips = trainer.data.clips
@@ -72,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

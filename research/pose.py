@@ -1,6 +1,6 @@
 """Does the pose prior mistake an open mouth for a larger head? With and without the vertices on jaw and cheeks.
 
-    python benchmarks/pose.py DATA --cache CACHE [--split val]
+    python -m research.pose DATA --cache CACHE [--split val]
 
 DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mmfa train` does.
 
@@ -10,12 +10,12 @@ jitter            mean absolute second difference from frame to frame of pitch, 
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.geometry import matrix_to_euler
 from mmfa.priors import pose
 from mmfa.priors.landmarks import mouth_opening
@@ -39,21 +39,16 @@ def measure(clips: list[Tensor]) -> tuple[float, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--fps", type=float, default=25.0)
-    options = parser.parse_args()
+    options = parse(parser(__doc__, "data", "split", "threads", cache={"required": True}, fps={"default": 25.0}))
     files = prepare(options.data, options.cache, fps=options.fps, split=options.split)
     clips = [clip.landmarks for clip in ClipDataset(files, size=256).clips]
     print("| vertices | scale per mouth | jitter pitch | yaw | roll | scale |\n|---|---|---|---|---|---|")
     rigid = pose.rigid_template()
     for name, weights in (("all 33 of MediaPipe", pose.template()), ("without jaw and cheeks (mmfa)", rigid)):
-        pose.rigid_template = lambda weights=weights: weights  # type: ignore[assignment]
-        slope, jitter = measure(clips)
+        with mock.patch.object(pose, "rigid_template", return_value=weights):
+            slope, jitter = measure(clips)
         print(f"| {name} | {slope:.4f} | " + " | ".join(f"{value:.3f}" for value in jitter) + " |")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """What varies in a person's canonical keypoints from frame to frame, and how far a mean of several frames gets.
 
-    python benchmarks/canonical.py DATA --cache CACHE [--model lite] [--split val]
+    python -m research.canonical DATA --cache CACHE [--model lite] [--split val]
 
 DATA is a folder of face-crop clips; CACHE keeps their tracked landmarks, as `mmfa train` does. No picture is rendered. Rows: the
 landmarks at the keypoints' vertices, pose-normalised, as the mesh gives them; the model's x_c of the same frames by the mesh
@@ -17,12 +17,10 @@ of N          the consistency of the mean of N random frames of a person, over m
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.evaluate.leakage import canonical_consistency, canonical_rows
 from mmfa.expressions import measures
 from mmfa.geometry import matrix_to_euler
@@ -68,14 +66,7 @@ def averaged(points: list[Tensor], count: int) -> list[Tensor]:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--fps", type=float, default=8.4)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = parse(parser(__doc__, "data", "model", "split", "fps", "threads", cache={"required": True}))
     model = from_pretrained(options.model)
     assert isinstance(model, MMFA)
     people = ClipDataset(prepare(options.data, options.cache, fps=options.fps, split=options.split), size=256).people
@@ -101,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

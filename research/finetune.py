@@ -1,6 +1,6 @@
 """What fine-tuning on one person's clips gains on seconds that it did not see.
 
-    python benchmarks/finetune.py CLIP [CLIP ...] -o WORK [--config finetune] [--held-out 4] [--steps N]
+    python -m research.finetune CLIP [CLIP ...] -o WORK [--config finetune] [--held-out 4] [--steps N]
 
 The clips are square face crops of one person, as `mmfa prepare` makes them. The last `held-out` seconds of the first clip are cut
 off and become the split "val" of the data set WORK/data; what is before, and the other clips, are trained on as the config says.
@@ -9,19 +9,16 @@ Then `benchmarks/quality.py --stride 4` measures the weights that the config sta
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks import quality
+from benchmarks.options import parse, parser, run
 from mmfa.media.video import VideoReader, VideoWriter
 from mmfa.train.config import TrainConfig
 from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
-
-ROOT = Path(__file__).parents[1]
 
 
 def cut(clip: Path, target: Path, *, start: int, end: int) -> None:
@@ -51,25 +48,25 @@ def split(clips: list[Path], data: Path, *, held_out: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("clips", type=Path, nargs="+", metavar="CLIP")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="WORK")
-    parser.add_argument("--config", default="finetune")
-    parser.add_argument("--held-out", type=float, default=4.0, metavar="S")
-    parser.add_argument("--steps", type=int)
-    options = parser.parse_args()
+    made = parser(__doc__, "threads", "quiet")
+    made.add_argument("clips", type=Path, nargs="+", metavar="CLIP", help="square face crops of one person")
+    made.add_argument("-o", "--output", type=Path, required=True, metavar="WORK", help="a folder for data and run")
+    made.add_argument("--config", default="finetune", help="a config by name, or a file")
+    made.add_argument("--held-out", type=float, default=4.0, metavar="S", help="seconds of the first clip, its last")
+    made.add_argument("--steps", type=int, help="those of the config unless given")
+    options = parse(made)
     data, run = options.output / "data", options.output / "run"
     split(options.clips, data, held_out=options.held_out)
     config = replace(
         TrainConfig.load(config_path(options.config)), data=str(data), output=str(run), cache=str(options.output / "cache")
     )
     config = config if options.steps is None else replace(config, steps=options.steps)
-    Trainer(config).run()
+    Trainer(config, quiet=options.quiet).run()
     for model in (config.init or config.model, str(run / "model")):
-        command = [sys.executable, str(ROOT / "benchmarks" / "quality.py"), str(data), "--model", model, "--stride", "4"]
         print(f"\n{model}", flush=True)
-        subprocess.run(command, check=True)
+        quiet = ["--quiet"] if options.quiet else []
+        quality.main([str(data), "--model", model, "--stride", "4", "--threads", str(options.threads), *quiet])
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """How well `mmfa prepare` tells persons apart and blurred faces from sharp ones: the figures behind its two limits.
 
-    python benchmarks/people.py DATA --cache CACHE
+    python -m research.people DATA --cache CACHE
 
 DATA is a folder of face-crop clips whose persons are known (index.json, or a folder each); CACHE keeps their tracked frames, as
 `mmfa train` does. Needs the extra `identity`. Each clip counts once: the mean embedding of five frames, as in `mmfa prepare`.
@@ -15,14 +15,12 @@ sharpness     `shots.sharpness` of the clips' faces, median of up to ten frames;
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
+from benchmarks.options import parse, parser, run
 from mmfa.dataset.people import SAME_PERSON, group
 from mmfa.dataset.shots import Limits, sharpness
 from mmfa.media.crop import Box
@@ -56,18 +54,15 @@ def blurred(image: Array, box: Box) -> Array:
 
 @torch.no_grad()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--fps", type=float, default=8.4)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    files = [file for split in ("train", "val") for file in prepare(options.data, options.cache, fps=options.fps, split=split)]
+    made = parser(__doc__, "data", "fps", "threads", "quiet", cache={"required": True})
+    made.add_argument("--size", type=int, default=256, help="of the pictures, in pixels")
+    options = parse(made)
+    splits = [prepare(options.data, options.cache, fps=options.fps, split=s, quiet=options.quiet) for s in ("train", "val")]
+    files = [file for split in splits for file in split]
     clips = ClipDataset(files, size=options.size).clips
     net = IdentityNet().eval()
     embeddings, sharpnesses = [], []
-    for clip in tqdm(clips, unit="clip"):
+    for clip in tqdm(clips, unit="clip", disable=options.quiet):
         shown = sorted({round(i) for i in np.linspace(0, len(clip.landmarks) - 1, FRAMES)})
         embeddings.append(net.embed(clip.images(shown, size=options.size), clip.landmarks[shown]).mean(0))
         sharpnesses.append(sharp(clip, options.size))
@@ -92,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

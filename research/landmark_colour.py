@@ -1,6 +1,6 @@
 """What L_ldmk (eq. 9) asks of the colours inside a mouth that opens on a photo with closed lips.
 
-    python benchmarks/landmark_colour.py DATA [--config lite-continue] [--model lite] [--people 8]
+    python -m research.landmark_colour DATA [--config lite-continue] [--model lite] [--people 8]
 
 DATA is what the config trains on. Of each of the people whose mouths open widest, the frame with the most closed mouth is
 driven by the one with the most open mouth. Inside the opened mouth the gradient of each loss on the output's pixels is
@@ -11,7 +11,6 @@ config's weights.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import tempfile
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.options import parse, parser, run
 from mmfa.nets.dense_motion import LayeredFlow
 from mmfa.priors.landmarks import mouth_opening
 from mmfa.train import losses
@@ -54,17 +54,21 @@ def opening_pairs(trainer: Trainer, people: int) -> Batch:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
-    parser.add_argument("--config", default="lite-continue")
-    parser.add_argument("--model", default="lite")
-    parser.add_argument("--people", type=int, default=8)
-    parser.add_argument("--cache", default="", help="decoded clips, to be kept between runs")
-    options = parser.parse_args()
+    made = parser(__doc__, "data", "cache", "model", "threads")
+    made.add_argument("--config", default="lite-continue", help="a config by name, or a file")
+    made.add_argument("--people", type=int, default=8, help="how many people, those who open their mouths widest")
+    options = parse(made)
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig.load(config_path(options.config))
-        config = dataclasses.replace(config, data=options.data, cache=options.cache, output=folder, init=options.model)
-        config = dataclasses.replace(config, tensorboard=False)
+        config = dataclasses.replace(
+            config,
+            data=str(options.data),
+            cache=str(options.cache or ""),
+            output=folder,
+            init=options.model,
+            threads=options.threads,
+            tensorboard=False,
+        )
         trainer = Trainer(config, quiet=True)
         batch = opening_pairs(trainer, options.people)
     objective, target = trainer.objective, batch.driving.image
@@ -97,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
