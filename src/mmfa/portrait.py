@@ -143,6 +143,8 @@ class Layer:
     flow (B,h,w,2): where a place of the window comes from in `source`. jacobian (B,2,2): how places come to lie outside the
     window, driving to source, per unit of the crop's grid.
     outline (B,n,2): of the face, in the driving position. unit (B,1): of the canonical face, in the crop's grid.
+    follow (B,1,n,n): by how much more than in the closed form of `compose.person` what is around the face moves as the head does,
+    on a square three windows wide; 0 at its edge.
     paint (B,3,S,S), share (B,1,S,S), tint (B,3,S,S): the drawing.
     mirror (B,h,w,2): as `flow`, into the mirror image of `source`. mirrored (B,1,h,w) in [0,1]: how far that is x.
     light (B,3,n,n): by what its colours are multiplied. All three are None where nothing of it shows.
@@ -154,6 +156,7 @@ class Layer:
     jacobian: Tensor
     outline: Tensor
     unit: Tensor
+    follow: Tensor
     paint: Tensor
     share: Tensor
     tint: Tensor

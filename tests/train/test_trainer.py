@@ -495,7 +495,7 @@ def test_all_losses_of_the_paper_are_logged_apart_and_reach_every_network(config
 
 
 def test_each_loss_has_a_switch(config) -> None:
-    names = (*ALL_LOSSES, "loss_share", "loss_matte", "loss_canonical", "loss_keypoint", "loss_keypoint_final")
+    names = (*ALL_LOSSES, "loss_share", "loss_around", "loss_matte", "loss_canonical", "loss_keypoint", "loss_keypoint_final")
     off = {name: 0.0 for name in names if name.startswith("loss_")}
     record = logged(trained(replace(config, anchor_steps=0, **{**off, "loss_pixel": 1.0}), until=1).config)[0]
     measured = {"step", "seconds", "samples_per_second", "total", "pixel", "identity", "deformation", "keypoint", "canonical"}

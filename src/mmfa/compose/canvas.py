@@ -86,15 +86,7 @@ class PersonCanvas:
         height, width = self.image.shape[:2]
         step = self._step(layer)
         nodes = _nodes(height, width, step)
-        moved, share = person_flow(
-            nodes.flatten(0, 1)[None],
-            flow=layer.flow,
-            window=layer.window,
-            source=layer.source,
-            jacobian=layer.jacobian,
-            outline=layer.outline,
-            unit=layer.unit,
-        )
+        moved, share = person_flow(nodes.flatten(0, 1)[None], layer)
         changes = self._changes(layer, nodes, moved[0].view_as(nodes), step)
         told = torch.cat([_on_grid(moved[0] + self._margin, self._people[0].shape[-2:]), share[0, :, None]], 1)
         told = told.T.unflatten(1, nodes.shape[:2])  # (3,n,m): places in the padded person, and the head's share

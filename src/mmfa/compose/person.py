@@ -7,12 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import polygon_distance, warp
+from ..portrait import Layer
 
 _FACE = 1.95  # height of the canonical face, in its units
 _CHIN, _NECK = -0.05, 0.85  # from where below the chin the body takes over, to where it has, in face heights
 _NEAR, _FAR = 0.9, 1.7  # and from where around the face
 _SLACK = 0.1  # how far a head goes before its body follows, in face heights
 _BODY = 0.35  # share of the rest of its way that the body goes along
+_WIDE = 3.0  # windows, to a side, of the map that corrects the head's share
 _SWAY = 0.15  # and how far it goes at most, in face heights
 
 
@@ -23,7 +25,7 @@ def smooth_step(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def head_share(places: Tensor, outline: Tensor, unit: Tensor) -> Tensor:
-    """How far places (B,P,2) move as the head does: (B,P) in [0,1].
+    """How far places (B,P,2) move as the head does, in closed form: (B,P) in [0,1].
 
     outline (B,n,2): of the face. unit (B,1): of the canonical face, in the unit of the places. 1 on the head and its hair; below
     the chin and far around it falls to 0, smoothly, so that neck, hair and collar stretch instead of being cut.
@@ -57,15 +59,15 @@ def head_places(places: Tensor, flow: Tensor, jacobian: Tensor) -> Tensor:
     return there + (places - inner) @ jacobian.transpose(1, 2)
 
 
-def person_flow(
-    places: Tensor, *, flow: Tensor, window: Tensor, source: Tensor, jacobian: Tensor, outline: Tensor, unit: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Where places (B,P,2) of a person come from (B,P,2), and how far they move as the head does (B,P): see `portrait.Layer`."""
-    share = head_share(places, outline, unit)
+def person_flow(places: Tensor, layer: Layer) -> tuple[Tensor, Tensor]:
+    """Where places (B,P,2) of a person come from (B,P,2), and how far they move as the head does (B,P), by a layer's flow."""
+    window, source = layer.window, layer.source
     local = (places - window[:, None, :2]) / window[:, None, 2:]
-    head = head_places(local, flow, jacobian * (window[:, 2:] / source[:, 2:])[..., None])
+    learned = F.grid_sample(layer.follow, local[:, None] / _WIDE, padding_mode="zeros", align_corners=True)[:, 0, 0]
+    share = (head_share(places, layer.outline, layer.unit) + learned).clamp(0, 1)
+    head = head_places(local, layer.flow, layer.jacobian * (window[:, 2:] / source[:, 2:])[..., None])
     head = head * source[:, None, 2:] + source[:, None, :2]
-    body = places + body_shift(window, source, unit)[:, None]
+    body = places + body_shift(window, source, layer.unit)[:, None]
     return torch.lerp(body, head, share[..., None]), share
 
 

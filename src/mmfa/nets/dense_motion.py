@@ -14,6 +14,8 @@ from .blocks import ConvBlock, DownBlock, ResBlock, UpBlock, UpConvBlock, joint_
 from .openings import blink, speak, teeth_flow
 from .prior import add_prior
 
+FOLLOW_CELLS = 15
+"""Of the map of what moves with the head, to a side."""
 _MARGIN = 0.25
 """How far around the face the generator may draw, in units of the canonical face."""
 
@@ -38,6 +40,7 @@ class FaceFlow(DenseFlow):
     mirror, mirror_volume: as `image` and `volume`, into the mirror image of the photo.
     mirrored: (B,1,4h,4w) in [0,1], how far the mirror image takes the photo's place: where the driving face shows what the photo
     hides and the mirror image shows. 0 where nothing turns. All three are None where nothing of it shows (`LiteDenseMotion.sparing`).
+    follow: (B,1,n,n), as in `portrait.Layer`.
     inside: (B,1,4h,4w) in [0,1], the face and its near surroundings, times whether it changed there at all: where the generator
     may draw. 0 everywhere if the driving keypoints are the photo's.
     skip_occlusion: (B,n,2h,2w), one channel per skip.
@@ -50,6 +53,7 @@ class FaceFlow(DenseFlow):
     mirror: Tensor | None
     mirror_volume: Tensor | None
     mirrored: Tensor | None
+    follow: Tensor
     inside: Tensor
     skip_occlusion: Tensor
     hint: Tensor
@@ -105,6 +109,7 @@ class LiteDenseMotion(nn.Module):
     def __init__(self, params: LiteDenseMotionParams) -> None:
         super().__init__()
         self.params = params
+        self.follow_change = nn.Parameter(torch.zeros(1, 1, FOLLOW_CELLS, FOLLOW_CELLS))
         self.sparing = False
         """Whether the mirror image is left out where nothing of it shows: a branch that depends on numbers, for inference."""
         count, (a, b, c) = params.keypoints + 1, params.widths
@@ -193,6 +198,7 @@ class LiteDenseMotion(nn.Module):
             mirror_volume=None if alone else volumes[1],
             mirrored=None if alone else mirrored,
             inside=face * moves,
+            follow=nn.functional.pad(self.follow_change, (1, 1, 1, 1)).expand(len(driving), -1, -1, -1),
             occlusion=self.occlusion(y).float().sigmoid(),
             skip_occlusion=fine[:, count + 3 :].sigmoid(),
             hint=z,

@@ -89,10 +89,17 @@ class LossWeights:
         source="ours",
         keypoints="anchored",
     )
+    loss_around: float = _loss(
+        0.0,
+        "L1 around the face",
+        "L1 of the moved person over the backdrop to the driving picture, outside the face: hair, neck and shoulders follow",
+        source="ours",
+        keypoints="anchored",
+    )
     loss_matte: float = _loss(
         0.0,
         "L1 of the person's outline",
-        "L1 of the photo's matte, moved, to the driving picture's: hair and neck follow",
+        "L1 of the photo's matte, moved, to the driving picture's, outside the face",
         source="ours",
         keypoints="anchored",
     )

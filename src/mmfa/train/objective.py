@@ -31,6 +31,7 @@ from .layout import channels_last
 from .loss_table import STAGES, Stage
 from .scene import Scene, in_window
 
+_AROUND = 128  # pixels to a side at which what is around the face is compared
 Network = TypeVar("Network", bound=nn.Module)
 Readings = tuple[Reading, Reading, Reading | None, Reading | None]
 """Of source and driving faces, and of the driving faces transformed for L_ssl and for L_E, where these are asked for."""
@@ -112,7 +113,7 @@ class Objective(nn.Module):
         layer, flow = rendering.layer, rendering.flow
         if layer is not None:  # what it draws lies over the person and the backdrop, in a window
             scene = self._scene(batch, count=len(output))
-            drawn, cover = scene.composed(rendering, rendering.images)
+            drawn = scene.composed(rendering, rendering.images)
             output, images = drawn[-1], tuple(image[:count] for image in drawn)
             target = cut(target, layer.window[:count], output.shape[-1])
             landmarks = in_window(landmarks, layer.window[:count])
@@ -127,10 +128,14 @@ class Objective(nn.Module):
         if layer is not None and "share" in measured:
             assert isinstance(flow, FaceFlow)
             values["share"] = losses.share_loss(layer.share[:count], flow.openings[:count])
-        if layer is not None and "matte" in measured:
-            with torch.no_grad():
-                matte = cut(self._matte(batch.driving.image), layer.window[:count], output.shape[-1])
-            values["matte"] = losses.pixel_loss([cover[:count]], matte)
+        if layer is not None and ("around" in measured or "matte" in measured):
+            around, cover, face = (part[:count] for part in scene.around(rendering, _AROUND))
+            facts = (batch.driving.image, self._matte(batch.driving.image) if "matte" in measured else face)
+            whole, matte = (F.interpolate(part, size=(_AROUND, _AROUND), mode="area").detach() for part in facts)
+            if "around" in measured:
+                values["around"] = ((around - whole).abs() * (1 - face)).mean()
+            if "matte" in measured:
+                values["matte"] = ((cover - matte).abs() * (1 - face)).mean()
         if "warp" in measured and isinstance(rendering.flow, PaperFlow):
             values["warp"] = self._warped(batch, rendering.flow.photo[:count])
         if "detail" in measured:

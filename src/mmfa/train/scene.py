@@ -34,44 +34,41 @@ class Scene:
         plate = torch.where(hole > 0, fill(image, 1 - hole), image)
         return Scene(torch.cat([image - (1 - matte) * plate, matte], 1), plate)
 
-    def composed(self, rendered: Rendered, images: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The model's images (B,3,s,s) in their windows, coarsest first, with the person and the backdrop around the face; and
-        the moved matte (B,1,s,s) of the finest.
-        """
-        layer = rendered.layer
-        assert layer is not None
+    def composed(self, rendered: Rendered, images: Sequence[Tensor]) -> list[Tensor]:
+        """The model's images (B,3,s,s) in their windows, coarsest first, with the person and the backdrop around the face."""
+        layer = _layer(rendered)
         finest = images[-1].shape[-1]
-        grid = image_grid(finest, finest, device=layer.window.device)
-        flow, face = _moved(layer, finest // 4)
-        person = warp(self.person, resize(flow.permute(0, 3, 1, 2), (finest, finest)).permute(0, 2, 3, 1))
-        places = layer.window[:, None, None, :2] + layer.window[:, 2, None, None, None] * grid
-        around = person[:, :3] + (1 - person[:, 3:]) * warp(self.plate, places)
-        own = resize(face, (finest, finest)) * person[:, 3:]
+        grid = image_grid(finest // 4, finest // 4, device=layer.window.device).flatten(0, 1)
+        places = (layer.window[:, None, :2] + layer.window[:, 2, None, None] * grid).float()
+        around, cover, face = self._around(places, layer, finest)
+        own = face * cover
         done = []
         for image in images:
             size = image.shape[-1]
-            near, share = (
-                part if size == finest else F.interpolate(part, size=(size, size), mode="area") for part in (around, own)
-            )
+            near, share = (part if size == finest else F.interpolate(part, size=(size, size), mode="area") for part in (around, own))
             done.append(torch.lerp(near, image, share))
-        return done, person[:, 3:]
+        return done
+
+    def around(self, rendered: Rendered, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The crop (B,3,size,size) as the moved person over the backdrop, its matte and where the face is (B,1,size,size)."""
+        layer = _layer(rendered)
+        grid = image_grid(size // 4, size // 4, device=layer.window.device).flatten(0, 1)
+        return self._around(grid.expand(len(layer), -1, -1), layer, size)
+
+    def _around(self, places: Tensor, layer: Layer, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of a square whose quarter of the pixels are at places (B,n*n,2) of the crop's grid."""
+        cells = size // 4
+        moved, _ = person_flow(places, layer)
+        face = smooth_step(polygon_distance(places, layer.outline) / layer.unit, *_FACE).unflatten(1, (cells, cells))[:, None].detach()
+        maps = torch.cat([moved.transpose(1, 2), places.transpose(1, 2)], 1).unflatten(2, (cells, cells))
+        flow, here = resize(maps, (size, size)).permute(0, 2, 3, 1).split(2, 3)
+        person = warp(self.person, flow)
+        return person[:, :3] + (1 - person[:, 3:]) * warp(self.plate, here), person[:, 3:], resize(face, (size, size))
 
 
-def _moved(layer: Layer, cells: int) -> tuple[Tensor, Tensor]:
-    """Where places (B,n,n,2) of the window come from in the crop's grid, and how far they are of the face (B,1,n,n)."""
-    grid = image_grid(cells, cells, device=layer.window.device)
-    places = (layer.window[:, None, :2] + layer.window[:, 2, None, None] * grid.flatten(0, 1)).float()
-    moved, _ = person_flow(
-        places,
-        flow=layer.flow,
-        window=layer.window,
-        source=layer.source,
-        jacobian=layer.jacobian,
-        outline=layer.outline,
-        unit=layer.unit,
-    )
-    face = smooth_step(polygon_distance(places, layer.outline) / layer.unit, *_FACE)
-    return moved.unflatten(1, (cells, cells)), face.unflatten(1, (cells, cells))[:, None].detach()
+def _layer(rendered: Rendered) -> Layer:
+    assert rendered.layer is not None
+    return rendered.layer
 
 
 def in_window(points: Tensor, window: Tensor) -> Tensor:

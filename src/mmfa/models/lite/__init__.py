@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...nets.appearance import LiteAppearanceParams
 from ...nets.canonical import MeshCanonicalParams
-from ...nets.dense_motion import LiteDenseMotionParams
+from ...nets.dense_motion import FOLLOW_CELLS, LiteDenseMotionParams
 from ...nets.generator import LiteGeneratorParams
 from ...registry import Kind
 from .model import KIND as NAME
@@ -49,6 +49,7 @@ def migrate_weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if "dense_motion.follow.weight" not in tensors:
         return tensors
     changed = dict(tensors)
+    changed["dense_motion.follow_change"] = torch.zeros(1, 1, FOLLOW_CELLS, FOLLOW_CELLS)
     for part in ("weight", "bias"):
         changed[f"dense_motion.fusion.{part}"] = torch.zeros_like(changed.pop(f"dense_motion.follow.{part}"))
         for name in [name for name in changed if name.startswith("generator.outputs.") and name.endswith(part)]:

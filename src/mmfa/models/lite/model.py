@@ -199,6 +199,7 @@ class LiteMMFA(MMFA):
             jacobian=turn,
             outline=moved.keypoints[:, list(OVAL), :2],
             unit=signal.scale,
+            follow=flow.follow,
             paint=drawn.paint,
             share=drawn.share,
             tint=drawn.tint,
