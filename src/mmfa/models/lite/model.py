@@ -231,10 +231,10 @@ class LiteMMFA(MMFA):
 
 
 def cut(image: Tensor, window: Tensor, size: int) -> Tensor:
-    """The squares (B,3,size,size) of pictures (B,3,S,S) at windows (B,3), smoothed first where they shrink; the border is repeated."""
-    shrunk = image.shape[-1] * float(window[:, 2].min()) / size
-    if shrunk >= 2:
-        image = F.avg_pool2d(image, int(shrunk))
+    """The squares (B,3,size,size) of pictures (B,3,S,S) at windows (B,3); the border is repeated. Large pictures are smoothed first."""
+    factor = image.shape[-1] // (2 * size)
+    if factor > 1:
+        image = F.avg_pool2d(image, factor)
     places = window[:, None, None, :2] + window[:, 2, None, None, None] * image_grid(size, size, device=image.device)
     return warp(image, places)
 
