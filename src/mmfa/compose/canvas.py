@@ -68,7 +68,7 @@ class PersonCanvas:
         self._people = [_padded(person, self._margin)]
         self._mirror = _padded(photo.flip(-1), self._margin)
         self._nears: dict[int, Tensor] = {}
-        self._covered = F.pad((alpha > _SEEN).float(), (self._margin,) * 4)
+        self._covered = _padded((alpha > _SEEN).float(), self._margin)
         # From the crop's grid to pixels, whose centres are at halves: x = scale g + offset, here less that half.
         self._scale = box.side * (size - 1) / size / 2
         self._offset = torch.tensor([box.cx, box.cy], dtype=torch.float32) - 0.5
@@ -122,20 +122,22 @@ class PersonCanvas:
 
         Where the person is, or comes to be, and moves; and in the window, if anything is drawn.
         """
-        near = self._near(step)
-        there, here = (_read(near, _on_grid(places + self._margin, near.shape[-2:]))[0] > 0 for places in (moved, nodes))
+        near, cell = self._near(step)
+        there, here = (
+            _read(near, _on_grid((places + self._margin + 0.5) / cell - 0.5, near.shape[-2:]))[0] > 0 for places in (moved, nodes)
+        )
         changes = (there | here) & ((moved - nodes).abs().amax(2) > _STILL)
         if float(layer.share.max()) > _SEEN or float(layer.tint.abs().max()) > _SEEN or layer.mirror is not None:
             changes |= (nodes - layer.window[0, :2]).abs().amax(2) < float(layer.window[0, 2])
         around = F.max_pool2d(changes.float()[None, None], 3, 1, 1)[0, 0]
         return around > 0
 
-    def _near(self, step: int) -> Tensor:
-        """Whether the person is within a step of a place, (1,1,h,w), coarsely; 0 outside the photo."""
+    def _near(self, step: int) -> tuple[Tensor, int]:
+        """Whether the person is within a step of a place, (1,1,h,w), in cells of so many pixels of the padded photo."""
+        cell = max(1, step // 2)
         if step not in self._nears:
-            small = F.max_pool2d(self._covered, max(1, step // 2), ceil_mode=True)
-            self._nears[step] = F.max_pool2d(small, 5, 1, 2)
-        return self._nears[step]
+            self._nears[step] = F.max_pool2d(F.max_pool2d(self._covered, cell, ceil_mode=True), 7, 1, 3)
+        return self._nears[step], cell
 
     def _strip(self, layer: Layer, told: Tensor, rows: tuple[int, int], columns: tuple[int, int], *, step: int) -> Tensor:
         """Rows and columns of a frame, (h,w,3) uint8. told (3,n,m): at nodes, where the person comes from, and the head's share."""
