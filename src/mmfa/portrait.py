@@ -165,8 +165,9 @@ class Layer:
     light: Tensor | None = None
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Layer:
-        values: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
-        return Layer(**{name: None if value is None else change(value) for name, value in values.items()})
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        changed: dict[str, Any] = {name: None if value is None else change(value) for name, value in values.items()}
+        return Layer(**changed)
 
     def to(self, device: torch.device | str) -> Layer:
         """In single precision."""
@@ -212,8 +213,8 @@ class PortraitModel(nn.Module, ABC, Generic[S, P]):
     def signal(self, face: FaceInput) -> S:
         """What drives one frame for each face of the batch."""
 
-    def window(self, signal: S) -> Tensor | None:
-        """Where the model draws under B signals: centre (x, y) and half a side (B,3) of a square, in the grid of the signal's crop.
+    def window(self, signal: S) -> Tensor | None:  # noqa: ARG002  # for those that override it
+        """Where the model draws under B signals: centre (x, y) and half a side (B,3) of a square, in the grid of the crop.
 
         None for a model that draws that crop.
         """

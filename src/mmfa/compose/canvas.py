@@ -115,7 +115,8 @@ class PersonCanvas:
 
     def _step(self, layer: Layer) -> int:
         """Pixels between the places at which the person's flow is worked out."""
-        return max(2, round(float(layer.window[0, 2]) * 2 / _CELLS), math.ceil(max(self.image.shape[:2]) / _MOST))
+        longer: int = max(self.image.shape[:2])
+        return max(2, round(float(layer.window[0, 2]) * 2 / _CELLS), math.ceil(longer / _MOST))
 
     def _changes(self, layer: Layer, nodes: Tensor, moved: Tensor, step: int) -> Tensor:
         """Whether anything may change around nodes (n,m,2) that come from `moved`: (n,m).
@@ -140,7 +141,10 @@ class PersonCanvas:
         return self._nears[step], cell
 
     def _strip(self, layer: Layer, told: Tensor, rows: tuple[int, int], columns: tuple[int, int], *, step: int) -> Tensor:
-        """Rows and columns of a frame, (h,w,3) uint8. told (3,n,m): at nodes, where the person comes from, and the head's share."""
+        """Rows and columns of a frame, (h,w,3) uint8.
+
+        told (3,n,m): at nodes, where the person comes from, and the head's share.
+        """
         shift = body_shift(layer.window, layer.source, layer.unit)
         plate = self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
         if float(told[2].max()) < _STILL and float(shift.abs().max()) < self._margin - 3:
@@ -194,7 +198,10 @@ class PersonCanvas:
         return torch.lerp(fine, coarse, level - below)
 
     def _drawn(self, layer: Layer, picture: Tensor, local: Tensor, *, cover: Tensor) -> Tensor:
-        """A picture (3,h,w) with the layer's drawing, at places (h,w,2) of its window; cover (h,w): how far the person is there."""
+        """A picture (3,h,w) with the layer's drawing, at places (h,w,2) of its window.
+
+        cover (h,w): how far the person is there.
+        """
         if layer.mirror is not None and layer.mirrored is not None and layer.light is not None:
             there = _read(layer.mirror.permute(0, 3, 1, 2), local).permute(1, 2, 0)
             width = self.image.shape[1]

@@ -133,7 +133,13 @@ class MMFA(KeypointModel[Motion, Source]):
         """What the motion networks see in faces."""
         return Reading(self.canonical(face), self.motion(face))
 
-    def prepare(self, face: FaceInput, view: Tensor | None = None, *, reading: Reading | None = None) -> Source:
+    def prepare(
+        self,
+        face: FaceInput,
+        view: Tensor | None = None,  # noqa: ARG002  # for kinds that draw in a window
+        *,
+        reading: Reading | None = None,
+    ) -> Source:
         """All that a source photo needs, once. reading: what `read` says of it, if that is known already."""
         reading = reading or self.read(face)
         canonical, motion = reading.canonical, reading.motion

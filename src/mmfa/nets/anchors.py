@@ -37,13 +37,13 @@ HAIR = ((0.0, -1.45, 0.45), (-0.75, -1.15, 0.55), (0.75, -1.15, 0.55))
 """Keypoints that no landmark anchors: the hair above the mesh, in the template's frame."""
 COUNT = len(VERTICES) + len(HAIR)
 TWINS = (
-    (*range(6, -1, -1), *range(11, 6, -1), *range(16, 11, -1), 19, 18, 17)  # lips
-    + (*range(28, 36), *range(20, 28), 37, 36)  # eyes
-    + (41, 42, 43, 38, 39, 40)  # brows
-    + (44, 45, 46, 48, 47)  # nose
-    + (49, *range(56, 49, -1))  # outline
-    + (58, 57, 60, 59, 61)  # cheeks
-    + (62, 64, 63)  # hair
+    *(*range(6, -1, -1), *range(11, 6, -1), *range(16, 11, -1), 19, 18, 17),  # lips
+    *(*range(28, 36), *range(20, 28), 37, 36),  # eyes
+    *(41, 42, 43, 38, 39, 40),  # brows
+    *(44, 45, 46, 48, 47),  # nose
+    *(49, *range(56, 49, -1)),  # outline
+    *(58, 57, 60, 59, 61),  # cheeks
+    *(62, 64, 63),  # hair
 )
 """For each keypoint the index of the one that is in its place in the mirror."""
 

@@ -39,7 +39,8 @@ class FaceFlow(DenseFlow):
     that of lids and eyeballs (`openings`).
     mirror, mirror_volume: as `image` and `volume`, into the mirror image of the photo.
     mirrored: (B,1,4h,4w) in [0,1], how far the mirror image takes the photo's place: where the driving face shows what the photo
-    hides and the mirror image shows. 0 where nothing turns. All three are None where nothing of it shows (`LiteDenseMotion.sparing`).
+    hides and the mirror image shows. 0 where nothing turns. All three are None where nothing of it shows
+    (`LiteDenseMotion.sparing`).
     follow: (B,1,n,n), as in `portrait.Layer`.
     inside: (B,1,4h,4w) in [0,1], the face and its near surroundings, times whether it changed there at all: where the generator
     may draw. 0 everywhere if the driving keypoints are the photo's.

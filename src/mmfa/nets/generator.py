@@ -38,8 +38,9 @@ class Drawing:
     """What the generator draws over a warped photo x: ``lerp(x + tint, paint, share)``, at any resolution.
 
     images: with the photo warped at the crop's own resolution, coarsest first: (B,3,S/4,S/4), (B,3,S/2,S/2), (B,3,S,S), in
-    [0,1]. paint (B,3,S,S) in [0,1], share (B,1,S,S) in [0,1]: what the photo doesn't show (teeth, lids, a turned cheek), and where.
-    tint (B,3,S,S): what is added elsewhere, which leaves the photo's texture alone. light (B,3,h,w): what multiplies the mirror image.
+    [0,1]. paint (B,3,S,S) in [0,1], share (B,1,S,S) in [0,1]: what the photo doesn't show (teeth, lids, a turned cheek), and
+    where. tint (B,3,S,S): what is added elsewhere, which leaves the photo's texture alone. light (B,3,h,w): what multiplies the
+    mirror image.
     """
 
     images: tuple[Tensor, ...]
@@ -89,6 +90,7 @@ class LiteGenerator(nn.Module):
         self.fresh = nn.Parameter(torch.tensor([4.0, -1.0]))  # mouth, eyes: logits of the share that is not the photo's
 
     def forward(self, features: MirroredFeatures, flow: FaceFlow) -> Drawing:
+        """What is drawn of photos under flows."""
         volume, light = warp(features.volume, flow.volume), None
         views = [flow.image.permute(0, 3, 1, 2)]
         if flow.mirror is not None and flow.mirror_volume is not None and flow.mirrored is not None:

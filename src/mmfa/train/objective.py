@@ -115,7 +115,7 @@ class Objective(nn.Module):
             scene = self._scene(batch, count=len(output))
             drawn = scene.composed(rendering, rendering.images)
             output, images = drawn[-1], tuple(image[:count] for image in drawn)
-            target = cut(target, layer.window[:count], output.shape[-1])
+            target = cut(target, layer.window[:count].detach(), output.shape[-1])
             landmarks = in_window(landmarks, layer.window[:count])
             near = in_window(near, layer.window[count:]) if turned else near
         shown = without_inside(output, flow.openings if isinstance(flow, FaceFlow) else None)

@@ -45,7 +45,9 @@ class Scene:
         done = []
         for image in images:
             size = image.shape[-1]
-            near, share = (part if size == finest else F.interpolate(part, size=(size, size), mode="area") for part in (around, own))
+            near, share = (
+                part if size == finest else F.interpolate(part, size=(size, size), mode="area") for part in (around, own)
+            )
             done.append(torch.lerp(near, image, share))
         return done
 
@@ -59,7 +61,11 @@ class Scene:
         """Of a square whose quarter of the pixels are at places (B,n*n,2) of the crop's grid."""
         cells = size // 4
         moved, _ = person_flow(places, layer)
-        face = smooth_step(polygon_distance(places, layer.outline) / layer.unit, *_FACE).unflatten(1, (cells, cells))[:, None].detach()
+        face = (
+            smooth_step(polygon_distance(places, layer.outline) / layer.unit, *_FACE)
+            .unflatten(1, (cells, cells))[:, None]
+            .detach()
+        )
         maps = torch.cat([moved.transpose(1, 2), places.transpose(1, 2)], 1).unflatten(2, (cells, cells))
         flow, here = resize(maps, (size, size)).permute(0, 2, 3, 1).split(2, 3)
         person = warp(self.person, flow)

@@ -119,6 +119,7 @@ class LiteMMFA(MMFA):
         return Motion(rotation=face.rotation, scale=scale, translation=translation, expression=expression)
 
     def window(self, signal: Motion) -> Tensor:
+        """A square (B,3) around the face, wherever it is: in it every face has one place and one size."""
         middle: Tensor = (signal.rotation @ signal.rotation.new_tensor(_CENTRE))[:, :2]
         return torch.cat([signal.translation[:, :2] + signal.scale * middle, _REACH * signal.scale], 1)
 
@@ -150,6 +151,7 @@ class LiteMMFA(MMFA):
             return torch.lerp(torch.ones_like(ratio), ratio, (8 * weight).clamp_max(1))
 
     def prepare(self, face: FaceInput, view: Tensor | None = None, *, reading: Reading | None = None) -> FaceSource:
+        """All that a source photo needs, once; without a view it is cut out of the crop."""
         reading = reading or self.read(face)
         window = self.window(reading.motion)
         side = self.params.view
@@ -160,6 +162,7 @@ class LiteMMFA(MMFA):
         return FaceSource(self.features(view, keypoints, motion), reading.canonical, reading.motion, keypoints, window)
 
     def move(self, source: Source, signal: Motion, *, gain: Tensor | None = None) -> FaceMoved:
+        """Where everything of the photo, and of its mirror image, goes under the driving motion, in the window of that."""
         assert isinstance(source, FaceSource)
         window = self.window(signal)
         motion = _framed(signal, window)
@@ -184,6 +187,7 @@ class LiteMMFA(MMFA):
         return FaceMoved(placed, deformation, flow, window)
 
     def render(self, prepared: Source, signal: Motion, *, gain: Tensor | None = None) -> Rendering:
+        """The face under the driving motion, in its window, and the `Layer` that says how the rest of the photo moves."""
         source = prepared if len(prepared.canonical) == len(signal) else prepared.expand(len(signal))
         assert isinstance(source, FaceSource)
         moved = self.move(source, signal, gain=gain)
@@ -231,7 +235,10 @@ class LiteMMFA(MMFA):
 
 
 def cut(image: Tensor, window: Tensor, size: int) -> Tensor:
-    """The squares (B,3,size,size) of pictures (B,3,S,S) at windows (B,3); the border is repeated. Large pictures are smoothed first."""
+    """The squares (B,3,size,size) of pictures (B,3,S,S) at windows (B,3); the border is repeated.
+
+    Large pictures are smoothed first.
+    """
     factor = image.shape[-1] // (2 * size)
     if factor > 1:
         image = F.avg_pool2d(image, factor)
