@@ -62,7 +62,8 @@ class PersonCanvas:
         self.image = image
         photo = _planes(image)
         alpha = torch.from_numpy(np.ascontiguousarray(matte, dtype=np.float32))[None, None]
-        self.plate = backdrop(photo, alpha)
+        self.plate = 255 * backdrop(photo, alpha)
+        photo = 255 * photo
         person = torch.cat([photo - (1 - alpha) * self.plate, alpha], 1)
         self._margin = min(_BEYOND, *(side - 1 for side in image.shape[:2]))
         self._people = [_padded(person, self._margin)]
@@ -149,7 +150,7 @@ class PersonCanvas:
         plate = self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
         if float(told[2].max()) < _STILL and float(shift.abs().max()) < self._margin - 3:
             person = self._shifted(shift[0], rows, columns)
-            return _bytes((person[:3] + plate).sub_(person[3] * plate))
+            return _bytes(torch.addcmul(person[:3], 1 - person[3], plate))
         size = [(count - 1) * step + 1 for count in told.shape[1:]]
         grown = F.interpolate(told[None], size=size, mode="bilinear", align_corners=True)[0]
         grown = grown[:, : rows[1] - rows[0], : columns[1] - columns[0]]
@@ -168,7 +169,7 @@ class PersonCanvas:
             own = _on_grid(own + self._margin, self._people[0].shape[-2:])
             flow[inner] = torch.lerp(flow[inner], own, fade(local, _BAND)[..., None])
         person = self._sample_person(flow, layer)
-        picture = (person[:3] + plate).sub_(person[3] * plate)
+        picture = torch.addcmul(person[:3], 1 - person[3], plate)
         if windowed:
             within = (slice(None), *inner)
             picture[within] = self._drawn(layer, picture[within], local, cover=person[3][inner])
@@ -179,8 +180,15 @@ class PersonCanvas:
         whole = shift.floor()
         x, y = (int(value) + self._margin for value in whole.tolist())
         part = self._people[0][:, :, rows[0] + y - 1 : rows[1] + y + 2, columns[0] + x - 1 : columns[1] + x + 2]
-        across, down = (_taps(value) for value in (shift - whole).tolist())
-        return F.conv2d(part, (down[:, None] * across).expand(4, 1, 4, 4), groups=4)[0]
+        across, down = (_taps(value).tolist() for value in (shift - whole).tolist())
+        height, width = rows[1] - rows[0], columns[1] - columns[0]
+        lines = part[0, :, :, :width] * across[0]
+        for index in (1, 2, 3):
+            lines.add_(part[0, :, :, index : index + width], alpha=across[index])
+        person = lines[:, :height] * down[0]
+        for index in (1, 2, 3):
+            person.add_(lines[:, index : index + height], alpha=down[index])
+        return person
 
     def _sample_person(self, flow: Tensor, layer: Layer) -> Tensor:
         """The person (4,h,w), colours times matte and matte, at places (h,w,2) of its grid; smoothed first where it shrinks."""
@@ -209,7 +217,7 @@ class PersonCanvas:
             pixels = there * layer.source[0, 2] + (centre + self._margin)
             other = _read(self._mirror, _on_grid(pixels, self._mirror.shape[-2:]), mode="bicubic") * _read(layer.light, local)
             picture = torch.lerp(picture, other, _read(layer.mirrored, local) * cover)
-        drawn = _read(torch.cat([layer.paint * layer.share, layer.share, layer.tint], 1), local, mode="bicubic") * cover
+        drawn = _read(torch.cat([255 * layer.paint * layer.share, layer.share, 255 * layer.tint], 1), local, mode="bicubic") * cover
         share = drawn[3].clamp(0, 1)
         return (1 - share) * (picture + drawn[4:]) + drawn[:3]
 
@@ -240,7 +248,7 @@ def _padded(maps: Tensor, margin: int) -> Tensor:
 
 def _bytes(picture: Tensor) -> Tensor:
     """(h,w,3) uint8 of a picture (3,h,w), which is overwritten."""
-    return picture.mul_(255).add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
+    return picture.add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0)
 
 
 def _taps(fraction: float) -> Tensor:
