@@ -46,9 +46,9 @@ def test_the_figures_turn_with_the_head_and_change_sides_in_a_mirror(turning, po
 
 def test_people_who_cannot_be_measured_are_a_sentence(turning, portrait, clip_writer, tmp_path, monkeypatch) -> None:
     photo = read_image(portrait)
-    found = FaceTracker().track(photo)
-    assert found is not None
-    picture = crop(photo, crop_box(PixelFace.of(found, photo)), size=128)
+    face = FaceTracker().track(photo)
+    assert face is not None
+    picture = crop(photo, crop_box(PixelFace.of(face, photo)), size=128)
     (tmp_path / "data" / "man").mkdir(parents=True)
     clip_writer(tmp_path / "data" / "man" / "short.mp4", [picture] * 4, fps=8, sound=False)
     monkeypatch.setattr(turning, "from_pretrained", lambda name: build("tiny").eval())
