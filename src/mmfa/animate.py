@@ -13,12 +13,12 @@ from .media.image import Array
 from .motion import Motion
 from .portrait import PortraitModel, Signal
 from .relative import Mode, Modes, motion_distance, parse_modes, relative_motion
-from .session import PHOTO_PIXELS, Anchor, AnimateReport, Photo, Session
+from .session import RESOLUTION, Anchor, AnimateReport, Photo, Session
 from .watch import Watch
 from .weights import from_pretrained
 
 __all__ = [
-    "PHOTO_PIXELS", "Anchor", "AnimateReport", "Animator", "Mode", "Modes", "Photo", "Tracked",
+    "RESOLUTION", "Anchor", "AnimateReport", "Animator", "Mode", "Modes", "Photo", "Tracked",
     "motion_distance", "parse_modes", "pick_device", "relative_motion",
 ]  # fmt: skip
 

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from .edit import ATTRIBUTES, Attribute, attribute_named
 from .errors import ConfigError
-from .geometry import geodesic_angle
+from .geometry import euler_to_matrix, geodesic_angle, matrix_to_euler
 from .motion import Motion
 
 Mode = Literal["relative", "absolute"]
 Modes = Mode | str | Mapping[Attribute, Mode]
 """One mode for all attributes, or words such as ``rotation=absolute,expression=relative``; what isn't named is relative."""
+_FREE, _EASE = 35.0, 10.0  # degrees: what a photo can show of a turn, and how far a turn goes on beyond that
 
 
 def relative_motion(source: Motion, driving: Motion, *, anchor: int | Motion, mode: Modes = "relative") -> Motion:
@@ -34,6 +36,25 @@ def relative_motion(source: Motion, driving: Motion, *, anchor: int | Motion, mo
     }
     chosen: dict[str, Any] = {name: tensor for name, tensor in moved.items() if modes[name] == "relative"}
     return replace(driving, **chosen)
+
+
+def limit_turn(motion: Motion, own: Motion) -> Motion:
+    """The motion with heads that turn or nod no farther than a photo can show: yaw and pitch beyond 35 degrees ease towards 45.
+
+    own: the photo's own motion, one; where it looks farther than 35 degrees itself, the limit begins there. Roll is free. Frames
+    within the limits stay bit for bit.
+    """
+    pitch, yaw, roll = matrix_to_euler(motion.rotation)
+    own_pitch, own_yaw, _ = matrix_to_euler(own.rotation)
+
+    def eased(angle: Tensor, other: Tensor) -> Tensor:
+        knee = other.abs().clamp_min(_FREE)
+        beyond = (angle.abs() - knee).clamp_min(0)
+        return angle.sign() * (angle.abs().minimum(knee) + _EASE * torch.tanh(beyond / _EASE))
+
+    limited = euler_to_matrix(eased(pitch, own_pitch), eased(yaw, own_yaw), roll)
+    far = (pitch.abs() > own_pitch.abs().clamp_min(_FREE)) | (yaw.abs() > own_yaw.abs().clamp_min(_FREE))
+    return replace(motion, rotation=torch.where(far[:, None, None], limited.to(motion.rotation), motion.rotation))
 
 
 def parse_modes(mode: Modes) -> dict[Attribute, Mode]:

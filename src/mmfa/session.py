@@ -27,7 +27,7 @@ from .faces import PixelFace, crop_box, face_input, whole_picture, window_box
 from .media.crop import CropBox
 from .media.crop import crop as crop_out
 from .media.files import check_input
-from .media.image import Array, Picture, read_image, read_picture, to_tensor, to_uint8
+from .media.image import Array, Picture, read_picture, to_tensor, to_uint8
 from .media.video import VideoReader, VideoWriter
 from .motion import DEFAULT_FPS, Motion
 from .portrait import FaceInput, Signal
@@ -35,14 +35,14 @@ from .priors.detector import FaceDetector
 from .priors.landmarks import FaceLandmarker, FaceTracker
 from .priors.matte import PersonMatte
 from .provenance import SYNTHETIC
-from .relative import Modes, motion_distance, parse_modes, relative_motion
+from .relative import Modes, limit_turn, motion_distance, parse_modes, relative_motion
 from .smooth import DEFAULT_STRENGTH, MotionSmoother, smooth
 from .watch import Watch
 from .weights import from_pretrained
 
 Anchor = int | Literal["auto", "first"]
-PHOTO_PIXELS = 1280 * 1280
-"""Larger photos are reduced to so many pixels before they are animated: the output video has the photo's size."""
+RESOLUTION = 1920
+"""Photos whose longer side has more pixels are reduced before they are animated: the output has the photo's size."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Photo:
 
     image: (H,W,3) uint8. box: its face's crop. prepared: what the engine computed of the crop. signal: what the photo itself
     shows, one. canvas: what composes its frames. faces: how many were found in it. full_size: (width, height) of the picture
-    before it was reduced to `image`.
+    before it was reduced to `image`. remark: why its person could not be told from the background, if so; half a sentence.
     """
 
     image: Array
@@ -75,6 +75,7 @@ class Photo:
     canvas: Canvas
     faces: int
     full_size: tuple[int, int]
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,26 +117,29 @@ class Session:
 
     # -- pictures and videos in -----------------------------------------------------------------------------------------
 
-    def photo(self, image: Array | str | Path, *, face: int = 0, crop: bool = True) -> Photo:
+    def photo(self, image: Array | str | Path, *, face: int = 0, crop: bool = True, resolution: int = RESOLUTION) -> Photo:
         """Prepare the photo to animate: (H,W,3) uint8 or a file. `face` counts from the largest, 0.
 
+        resolution: pixels of its longer side, at most; a larger file is reduced, an array is taken as it is.
         Raises MediaError for a file that is no usable image, FaceError when the face is not there.
         """
         if isinstance(image, str | Path):
-            picture, shown = read_picture(image, max_pixels=PHOTO_PIXELS), str(image)
+            picture, shown = read_picture(image, max_side=resolution), str(image)
         else:
             picture, shown = Picture(image, (image.shape[1], image.shape[0])), "the source picture"
         landmarks, box, faces = self._one_face(picture.image, shown, face=face, crop=crop)
         seen = self._input(picture.image, landmarks, box)
         signal = self.engine.signal(seen)
+        canvas, remark = self._canvas(picture.image, landmarks, box, signal, faces)
         return Photo(
             image=picture.image,
             box=box,
             prepared=self.engine.prepare(seen, self._view(picture.image, box, signal)),
             signal=signal,
-            canvas=self._canvas(picture.image, landmarks, box, signal),
-            faces=faces,
+            canvas=canvas,
+            faces=len(faces),
             full_size=picture.full_size,
+            remark=remark,
         )
 
     def track_photo(
@@ -145,10 +149,10 @@ class Session:
 
         Raises like `photo`.
         """
-        picture = read_image(image, max_pixels=PHOTO_PIXELS) if isinstance(image, str | Path) else image
+        picture = read_picture(image, max_side=RESOLUTION).image if isinstance(image, str | Path) else image
         shown = str(image) if isinstance(image, str | Path) else name or "the driving picture"
         landmarks, box, faces = self._one_face(picture, shown, face=face, crop=crop)
-        return Tracked(self.engine.signal(self._input(picture, landmarks, box)), 0, faces)
+        return Tracked(self.engine.signal(self._input(picture, landmarks, box)), 0, len(faces))
 
     def track(
         self,
@@ -186,7 +190,7 @@ class Session:
             VideoReader(path)
         except MediaError:
             try:
-                picture = read_image(path, max_pixels=PHOTO_PIXELS)
+                picture = read_picture(path, max_side=RESOLUTION).image
             except MediaError as error:
                 raise MediaError(f"{path} is neither a motion file, nor a video, nor a picture that can be read.") from error
             return self.track_photo(picture, face=face, crop=crop, name=str(path))
@@ -272,12 +276,13 @@ class Session:
         face: int = 0,
         smoothing: float = DEFAULT_STRENGTH,
         amplitude: Amplitude | None = None,
+        unclipped: bool = False,
     ) -> Iterator[Array]:
         """Frames (H,W,3) uint8 of the photo for driving frames (H,W,3) uint8 as they come: a frame for a frame, without delay.
 
         Nothing of the driver is known in advance: relative motion, the default, starts from the first frame that shows a face,
-        and the driver's crop is that frame's. Driving frames before it give the photo. Raises ModelError for a mode that the
-        model can't do.
+        and the driver's crop is that frame's. Driving frames before it give the photo. unclipped: see `animate`. Raises
+        ModelError for a mode that the model can't do.
         """
         modes = self.modes(mode)
         gain = self._gain(amplitude)
@@ -294,6 +299,8 @@ class Session:
             start = signal if start is None else start
             if "relative" in modes.values():
                 signal = relative_motion(photo.signal, signal, anchor=start, mode=modes)
+            if isinstance(signal, Motion) and not unclipped:
+                signal = limit_turn(signal, photo.signal)
             yield photo.canvas.frame(self.engine.render(photo.prepared, signal, gain=gain), 0)
 
     def write(
@@ -328,6 +335,7 @@ class Session:
         edit: Edit | None = None,
         span: Span | None = None,
         amplitude: Amplitude | None = None,
+        unclipped: bool = False,
         on_frame: Callable[[int, Array], None] | None = None,
         glance: int = GLANCE,
         watch: Watch | None = None,
@@ -336,14 +344,15 @@ class Session:
 
         mode: by default relative, and absolute for a model that knows no other. smoothing: 0 (off) to 1, of the driving motion
         (`mmfa.smooth`). attributes: what to take of it; the others stay the photo's. edit: what to set by hand after that, in the
-        time range `span`. amplitude: factors on the movement of lips and eyes.
+        time range `span`. amplitude: factors on the movement of lips and eyes. unclipped: turn as far as the driver does, too,
+        where the photo can't show it (`relative.limit_turn`).
         glance: a video of more frames is rendered while it is tracked, so that the first frame comes soon and memory stays flat.
         Its crop and the automatic anchor come from a first look at so many frames, spread over all of it. A shorter one, or one
         with a `span` or an `edit` that differs from frame to frame, is tracked whole first.
         """
         watch, modes, card = watch or Watch(), self.modes(mode), self.engine.card
         from_file = is_motion_file(driving)
-        change = partial(self._edited, photo, attributes=attributes, edit=edit, span=span)
+        change = partial(self._edited, photo, attributes=attributes, edit=edit, span=span, unclipped=unclipped)
         framewise = not from_file and span is None and (edit is None or edit.uniform)
         if framewise and ((reader := VideoReader(driving)).info.frame_count or 0) > glance:
             return self._animate_streaming(
@@ -427,12 +436,23 @@ class Session:
         return AnimateReport(Path(output), count, fps, tracker.held, index, photo.faces, tracker.faces)
 
     def _edited(
-        self, photo: Photo, signal: Any, *, attributes: Collection[Attribute], edit: Edit | None, span: Span | None
+        self,
+        photo: Photo,
+        signal: Any,
+        *,
+        attributes: Collection[Attribute],
+        edit: Edit | None,
+        span: Span | None,
+        unclipped: bool,
     ) -> Any:
-        """The photo's own signal with `attributes` of another one, and that edited. Raises ModelError where it is no motion."""
+        """The photo's own signal with `attributes` of another one, turned no farther than the photo can show unless `unclipped`,
+        and that edited. Raises ModelError where it is no motion.
+        """
         if not set(ATTRIBUTES) <= set(attributes):
             self.engine.card.require("edit")
             signal = take(photo.signal, signal, attributes)
+        if isinstance(signal, Motion) and not unclipped:
+            signal = limit_turn(signal, photo.signal)
         if edit is not None:
             self.engine.card.require("edit")
             signal = edit.apply(signal, span=span)
@@ -520,11 +540,14 @@ class Session:
         square = window_box(window, box, size=self.engine.card.size, pixels=self.engine.card.view)
         return to_tensor(crop_out(picture, square, size=self.engine.card.view))[None]
 
-    def _canvas(self, picture: Array, landmarks: PixelFace, box: CropBox, signal: Any) -> Canvas:
+    def _canvas(
+        self, picture: Array, landmarks: PixelFace, box: CropBox, signal: Any, faces: list[list[float]]
+    ) -> tuple[Canvas, str]:
+        """What composes a photo's frames, and the photo's remark."""
         if self.engine.window(signal) is None:
-            return Pasted(picture, box)
-        matte = self.priors.matte.matte(picture, landmarks.points).alpha
-        return PersonCanvas(picture, matte, box, size=self.engine.card.size)
+            return Pasted(picture, box), ""
+        matte = self.priors.matte.matte(picture, landmarks.points, others=faces)
+        return PersonCanvas(picture, matte.alpha, box, size=self.engine.card.size), matte.reason
 
     def _tracker(self, face: int = 0, *, crop: bool, name: str, measured: CropBox | None = None) -> SignalTracker[Any]:
         return SignalTracker(self.engine, self._faces(face, name), crop=crop, measured=measured)
@@ -532,14 +555,14 @@ class Session:
     def _faces(self, face: int, name: str) -> FaceTracker:
         return FaceTracker(face, landmarker=self.priors.landmarker, detector=self.priors.detector, name=name)
 
-    def _one_face(self, picture: Array, shown: str, *, face: int, crop: bool) -> tuple[PixelFace, CropBox, int]:
-        """One face of a picture, its crop, and how many faces were found."""
+    def _one_face(self, picture: Array, shown: str, *, face: int, crop: bool) -> tuple[PixelFace, CropBox, list[list[float]]]:
+        """One face of a picture, its crop, and the boxes of all faces that were found."""
         tracker = self._faces(face, shown)
         tracked = tracker.track(picture)
         if tracked is None:
             raise FaceError(f"No face found in {shown}; take a sharper or closer one that looks at the camera.")
         landmarks = PixelFace.of(tracked, picture)
-        return landmarks, crop_box(landmarks) if crop else whole_picture(picture), tracker.faces
+        return landmarks, crop_box(landmarks) if crop else whole_picture(picture), tracker.boxes
 
     def _input(self, picture: Array, landmarks: PixelFace, box: CropBox) -> FaceInput:
         return face_input(picture, landmarks, box, size=self.engine.card.size)

@@ -338,4 +338,4 @@ def test_a_large_photo_is_reduced_as_the_docs_say(place, animator) -> None:
     source = place.bad / "large.png"
     photo.save(source, compress_level=1)
     height, width, _ = animator.set_source(source).image.shape
-    assert max(height, width) <= 1280 and height * width <= animate.PHOTO_PIXELS == 1280 * 1280
+    assert height == width == animate.RESOLUTION == 1920

@@ -15,6 +15,7 @@ from .common import (
     add_model,
     add_no_clobber,
     add_output,
+    add_photo,
     add_quality,
     index,
 )
@@ -36,7 +37,7 @@ def add_parser(commands: Commands) -> None:
     add_output(animate, "OUT.mp4", f"the video: {VIDEOS}, with the sound of the driving video")
     _add_driven(animate)
     add_model(animate)
-    add_common(animate)
+    add_photo(animate)
     animate.set_defaults(request="animate")
 
     motion = add_command(
@@ -69,7 +70,7 @@ def add_parser(commands: Commands) -> None:
     demo.add_argument("--driving", type=Path, metavar="DRIVING", help="your video, or motion file (.safetensors), instead")
     _add_driven(demo)
     add_model(demo)
-    add_common(demo)
+    add_photo(demo)
     demo.set_defaults(request="demo")
 
 
@@ -79,6 +80,7 @@ def _add_driven(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anchor", type=_anchor, default="auto", metavar="auto|first|N", help="driving frame that relative motion starts from"
     )
+    parser.add_argument("--unclipped", action="store_true", help="turn as far as the driver, beyond what the photo shows, too")
     add_crop(parser)
     add_quality(parser)
 

@@ -105,6 +105,14 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no report")
 
 
+def add_photo(parser: argparse.ArgumentParser) -> None:
+    """``--resolution``, and what `add_common` adds."""
+    parser.add_argument(
+        "--resolution", type=int, default=1920, metavar="N", help="pixels of the photo's longer side, at most; default: 1920"
+    )
+    add_common(parser)
+
+
 def index(text: str) -> int:
     """An argparse type: 0 or more."""
     value = int(text)

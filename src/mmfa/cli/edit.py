@@ -12,10 +12,10 @@ from .common import (
     VIDEOS,
     Commands,
     add_command,
-    add_common,
     add_crop,
     add_model,
     add_output,
+    add_photo,
     add_quality,
     add_set,
 )
@@ -61,7 +61,7 @@ def add_parser(commands: Commands) -> None:
     add_crop(edit)
     add_quality(edit)
     add_model(edit)
-    add_common(edit)
+    add_photo(edit)
     edit.set_defaults(request="edit")
 
     canonical = add_command(
@@ -76,5 +76,5 @@ def add_parser(commands: Commands) -> None:
     add_output(canonical, "OUT.png", f"the sheet: {PICTURES}")
     add_crop(canonical)
     add_model(canonical)
-    add_common(canonical)
+    add_photo(canonical)
     canonical.set_defaults(request="canonical")

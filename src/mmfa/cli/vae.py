@@ -15,10 +15,10 @@ from .common import (
     VIDEOS,
     Commands,
     add_command,
-    add_common,
     add_crop,
     add_model,
     add_output,
+    add_photo,
     add_set,
     data_files,
     say,
@@ -84,7 +84,7 @@ def add_parser(commands: Commands) -> None:
     for parser, request in ((interpolate, "interpolate"), (sample, "sample")):
         add_crop(parser)
         add_model(parser)
-        add_common(parser)
+        add_photo(parser)
         parser.set_defaults(request=request)
 
 

@@ -185,7 +185,7 @@ class PersonCanvas:
         lines = part[0, :, :, :width] * across[0]
         for index in (1, 2, 3):
             lines.add_(part[0, :, :, index : index + width], alpha=across[index])
-        person = lines[:, :height] * down[0]
+        person: Tensor = lines[:, :height] * down[0]
         for index in (1, 2, 3):
             person.add_(lines[:, index : index + height], alpha=down[index])
         return person
@@ -217,7 +217,9 @@ class PersonCanvas:
             pixels = there * layer.source[0, 2] + (centre + self._margin)
             other = _read(self._mirror, _on_grid(pixels, self._mirror.shape[-2:]), mode="bicubic") * _read(layer.light, local)
             picture = torch.lerp(picture, other, _read(layer.mirrored, local) * cover)
-        drawn = _read(torch.cat([255 * layer.paint * layer.share, layer.share, 255 * layer.tint], 1), local, mode="bicubic") * cover
+        drawn = (
+            _read(torch.cat([255 * layer.paint * layer.share, layer.share, 255 * layer.tint], 1), local, mode="bicubic") * cover
+        )
         share = drawn[3].clamp(0, 1)
         return (1 - share) * (picture + drawn[4:]) + drawn[:3]
 

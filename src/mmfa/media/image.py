@@ -94,12 +94,12 @@ def read_image(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) ->
     return read_picture(path, max_pixels=max_pixels).image
 
 
-def read_picture(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) -> Picture:
+def read_picture(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000, max_side: int | None = None) -> Picture:
     """Read a picture as (H, W, 3) uint8 sRGB, upright by its EXIF orientation, alpha laid over white.
 
     Read are JPEG, PNG, WEBP, AVIF, GIF, BMP, TIFF, PPM and JPEG 2000, whatever the suffix. A picture of more than `max_pixels`
-    is reduced to fit, its shape kept. Beyond the decoder's own buffer (a JPEG is decoded at a reduced scale; other formats
-    take 1 to 4 bytes a pixel) memory is bounded by `max_pixels`. Of an animation the first frame is read. A colour profile
+    is reduced to fit, its shape kept, and so is one whose longer side is more than `max_side`. Beyond the decoder's own buffer (a
+    JPEG is decoded at a reduced scale; other formats take 1 to 4 bytes a pixel) memory is bounded by `max_pixels`. Of an animation the first frame is read. A colour profile
     other than sRGB's is converted to sRGB (`mmfa.media.colour`); one that is broken is ignored.
 
     Raises:
@@ -113,7 +113,7 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000) 
             )
         if min(width, height) < SMALLEST_SIDE:
             raise MediaError(f"{path} is too small: {width} x {height} pixels, at least {SMALLEST_SIDE} a side are needed.")
-        target = _fitted_size(width, height, max_pixels)
+        target = _fitted_size(width, height, max_pixels, max_side)
         picture.draft(None, target)
         picture.load()
         if picture.size == (height, width):  # Pillow turns a TIFF upright by itself, and then drops the tag
@@ -264,9 +264,9 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _fitted_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    scale = min(1.0, math.sqrt(max_pixels / (width * height)))
-    return max(1, int(width * scale)), max(1, int(height * scale))
+def _fitted_size(width: int, height: int, max_pixels: int, max_side: int | None) -> tuple[int, int]:
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)), (max_side or math.inf) / max(width, height))
+    return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
 
 
 def _reduced_rgb(picture: Image.Image, target: tuple[int, int], convert: Conversion | None) -> Image.Image:

@@ -115,7 +115,8 @@ class FaceTracker:
     `name` is what errors call the video.
 
     Attributes:
-        faces: how many faces the first frame that shows one was found to have.
+        faces: how many faces the first frame that shows one was found to have. boxes: theirs, (x0, y0, x1, y1) in pixels,
+            largest first.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class FaceTracker:
         self.detector = detector or FaceDetector()
         self.name = name
         self.faces = 0
+        self.boxes: list[list[float]] = []
         self._last: TrackedFace | None = None
         self._roi: Tensor | None = None
 
@@ -162,7 +164,7 @@ class FaceTracker:
                 raise FaceError(
                     f"{self.name}: face {self.face} was asked for, but only {len(found)} found; faces count from 0, the largest."
                 )
-            self.faces = len(found)
+            self.faces, self.boxes = len(found), [detection.box.tolist() for detection in found]
             return found[self.face] if found else None
         centre = self._roi[:2]
         found = self.detector.detect(picture)

@@ -13,11 +13,11 @@ from ..relative import parse_modes
 from ..session import Session
 from ..smooth import DEFAULT_STRENGTH, MotionSmoother
 from ..watch import Watch
-from .base import PortraitRequest, Result, amplitude, check_video, model_files, note_driver
+from .base import PhotoRequest, PortraitRequest, Result, amplitude, check_video, model_files, note_driver
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Driven(PortraitRequest):
+class _Driven(PhotoRequest):
     """What is common to all that animates by a driver: see `Session.animate`."""
 
     mode: str | None = None
@@ -25,6 +25,7 @@ class _Driven(PortraitRequest):
     smooth: float = DEFAULT_STRENGTH
     lips: float = 1.0
     eyes: float = 1.0
+    unclipped: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,6 +53,7 @@ class _Driven(PortraitRequest):
             crop=self.crop,
             smoothing=self.smooth,
             amplitude=amplitude(self.lips, self.eyes, watch),
+            unclipped=self.unclipped,
             watch=watch,
         )
         note_driver(watch, driving, report.driving_faces, held=report.held)

@@ -12,14 +12,15 @@ from .. import typed
 from ..edit import Amplitude
 from ..errors import ConfigError, MediaError
 from ..media.files import Files, check_output, replacing
-from ..media.image import IMAGE_SUFFIXES, Array, write_image
+from ..media.image import IMAGE_SUFFIXES, SMALLEST_SIDE, Array, write_image
 from ..media.video import VIDEO_SUFFIXES
 from ..provenance import SYNTHETIC
-from ..session import Photo, Session
+from ..session import RESOLUTION, Photo, Session
 from ..watch import Watch
 from ..weights import folder_of
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+_LARGEST_SIDE = 8192
 SMALLEST_PICTURE = 16_000
 """Bytes on the disk: with less there is no use in drawing one, and none in a video."""
 
@@ -74,7 +75,7 @@ class Request(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class PortraitRequest(Request):
-    """A request about a photo, or several.
+    """A request about a face.
 
     model: a shipped one, or a folder. face: which one of the photo, largest first. crop: False where pictures already are face
     crops.
@@ -93,15 +94,29 @@ class PortraitRequest(Request):
         """The model that is named, loaded, unless one is given. Raises ModelError."""
         return given or Session.from_pretrained(self.model, device=self.device)
 
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoRequest(PortraitRequest):
+    """A request that shows a photo. resolution: pixels of its longer side, at most; the output has the photo's size."""
+
+    resolution: int = RESOLUTION
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not SMALLEST_SIDE <= self.resolution <= _LARGEST_SIDE:
+            raise ConfigError(f"{self.name}: resolution must be {SMALLEST_SIDE} to {_LARGEST_SIDE}, not {self.resolution}.")
+
     def open_photo(self, session: Session, path: Path, watch: Watch) -> Photo:
         """A photo that is ready; several faces in it are worth a note, and so is that it was reduced."""
-        photo = session.photo(path, face=self.face, crop=self.crop)
+        photo = session.photo(path, face=self.face, crop=self.crop, resolution=self.resolution)
         if photo.faces > 1:
             watch.note(f"{path} shows {photo.faces} faces; took number {self.face} by size (choose with `face`).")
         height, width = photo.image.shape[:2]
         if photo.full_size != (width, height):
             full = f"{photo.full_size[0]} x {photo.full_size[1]}"
-            watch.note(f"{path} has {full} pixels; it was reduced to {width} x {height}.")
+            watch.note(f"{path} has {full} pixels; it was reduced to {width} x {height} (`resolution`).")
+        if photo.remark:
+            watch.note(f"{path}: the person is cut out by the face alone, because {photo.remark}.")
         return photo
 
 

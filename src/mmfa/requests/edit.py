@@ -31,7 +31,7 @@ from ..session import Photo, Session, is_motion_file
 from ..smooth import DEFAULT_STRENGTH, MotionSmoother, smooth
 from ..watch import Watch
 from .base import (
-    PortraitRequest,
+    PhotoRequest,
     Result,
     amplitude,
     check_picture_or_video,
@@ -47,7 +47,7 @@ SLIDERS = ("yaw", "pitch", "roll", "scale", "tx", "ty", "intensity")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EditRequest(PortraitRequest):
+class EditRequest(PhotoRequest):
     """Head and expression of a photo, moved by hand or by a driver, each alone; a picture out, or a video for a clip.
 
     driving: photo, video or motion file to take from, and `take` which attributes of it. mode: relative motion of a clip. The
@@ -172,6 +172,7 @@ class EditRequest(PortraitRequest):
             edit=edit,
             span=None if (self.start, self.end) == (None, None) else Span(start=self.start, end=self.end),
             amplitude=gain,
+            unclipped=self.unclipped,
             watch=watch,
         )
         note_driver(watch, self.driving, report.driving_faces, held=report.held)
@@ -202,7 +203,7 @@ class EditRequest(PortraitRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CanonicalRequest(PortraitRequest):
+class CanonicalRequest(PhotoRequest):
     """Photos above their canonical faces: frontal, centred, neutral; a sheet."""
 
     name: ClassVar[str] = "canonical"

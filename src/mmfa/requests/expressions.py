@@ -18,14 +18,14 @@ from ..media.image import contact_sheet
 from ..motion import DEFAULT_FPS, Motion
 from ..session import Photo, Session
 from ..watch import Watch
-from .base import PortraitRequest, Result, check_picture_or_video, is_video, model_files, named_files, write_picture
+from .base import PhotoRequest, Result, check_picture_or_video, is_video, model_files, named_files, write_picture
 from .words import expression_space, single_motion
 
 _LARGEST_SHEET = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Expressions(PortraitRequest):
+class _Expressions(PhotoRequest):
     """set: values of named directions. unclipped: keep values beyond what the models are trained on."""
 
     source: Path
