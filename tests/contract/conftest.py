@@ -42,7 +42,8 @@ class Toy(PortraitModel[Light, Tensor]):
     def signal(self, face: FaceInput) -> Light:
         return Light(level=face.image.mean((1, 2, 3))[:, None])
 
-    def prepare(self, face: FaceInput) -> Tensor:
+    def prepare(self, face: FaceInput, view: Tensor | None = None) -> Tensor:
+        assert view is None, "it has no window"
         return face.image
 
     def render(self, prepared: Tensor, signal: Light, *, gain: Tensor | None = None) -> Rendered:

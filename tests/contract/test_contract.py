@@ -139,7 +139,7 @@ def test_two_photos_at_once_are_each_alone(session: Session, photo: Photo, other
 
 def test_a_photo_is_a_value(session: Session, photo: Photo, signal: Any, portrait: Path) -> None:
     before = list(session.render(photo, signal[0]))
-    list(session.render(photo, signal, room=True))
+    list(session.render(photo, signal))
     assert np.array_equal(next(session.render(photo, signal[0])), before[0])
     assert np.array_equal(photo.image, read_image(portrait))
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from mmfa.geometry import euler_to_matrix, image_grid, volume_grid, warp
+from mmfa.geometry import euler_to_matrix, image_grid, polygon_distance, volume_grid, warp
 from mmfa.models.lite import tiny
 from mmfa.models.paper import tiny_paper
-from mmfa.nets.anchors import BROW_SIDES, COUNT, IRISES, LOWER_LIDS, MOUTH, OVAL, UPPER_LIDS
-from mmfa.nets.dense_motion import DenseMotion, LayeredFlow, LiteDenseMotion
+from mmfa.nets.anchors import BROW_SIDES, CHEEKS, COUNT, FINE, IRISES, LOWER_LIDS, MOUTH, OVAL, TWINS, UPPER_LIDS, VERTICES
+from mmfa.nets.dense_motion import DenseMotion, FaceFlow, LiteDenseMotion, View
 
 
 def _network(kind):
@@ -17,17 +17,23 @@ def _network(kind):
     return network
 
 
-def _flow(network, *, source, driving, jacobian=None):
+def _flow(network, *, source, driving, jacobian=None, changed=1.0, hidden=0.0, mirror=None):
+    """A volume and its flow. changed and hidden: of all keypoints, or (B,K). mirror: keypoints there, if not the photo's."""
     torch.manual_seed(1)
     volume = torch.randn(len(source), network.params.volume_channels, 4, 16, 16)
-    identity = torch.eye(3).expand(len(source), 3, 3)
+    turn = torch.eye(3).expand(len(source), 3, 3) if jacobian is None else jacobian
+    scale = torch.ones(len(source), 1)
     with torch.no_grad():
+        if isinstance(network, DenseMotion):
+            return volume, network(volume, source=source, driving=driving, jacobian=turn, scale=scale)
         flow = network(
             volume,
-            source=source,
+            photo=View(keypoints=source, jacobian=turn),
+            mirror=View(keypoints=source if mirror is None else mirror, jacobian=turn),
             driving=driving,
-            jacobian=identity if jacobian is None else jacobian,
-            scale=torch.ones(len(source), 1),
+            scale=scale,
+            changed=torch.as_tensor(changed).expand(driving.shape[:2]),
+            hidden=torch.as_tensor(hidden).expand(driving.shape[:2]),
         )
     return volume, flow
 
@@ -39,8 +45,11 @@ def test_identity_motion_leaves_the_features_unchanged(kind):
     volume, flow = _flow(network, source=keypoints, driving=keypoints)
     torch.testing.assert_close(flow.volume, volume_grid(4, 16, 16).expand(2, -1, -1, -1, -1), atol=1e-5, rtol=0)
     torch.testing.assert_close(warp(volume, flow.volume), volume, atol=1e-4, rtol=0)
-    if isinstance(flow, LayeredFlow):
-        torch.testing.assert_close(flow.image, image_grid(64, 64).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+    if isinstance(flow, FaceFlow):
+        assert flow.mirror is not None and flow.mirror_volume is not None
+        for picture, features in ((flow.image, flow.volume), (flow.mirror, flow.mirror_volume)):
+            torch.testing.assert_close(picture, image_grid(64, 64).expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+            torch.testing.assert_close(features, volume_grid(4, 16, 16).expand(2, -1, -1, -1, -1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["lite", "paper"])
@@ -64,7 +73,13 @@ def test_shapes_and_ranges(kind):
     assert flow.volume.shape == (2, 4, 16, 16, 3)
     assert flow.occlusion.shape == (2, 1, 16, 16)
     assert float(flow.occlusion.min()) >= 0 and float(flow.occlusion.max()) <= 1
-    assert isinstance(flow, LayeredFlow) == (kind == "lite")
+    assert isinstance(flow, FaceFlow) == (kind == "lite")
+    if isinstance(flow, FaceFlow):
+        assert flow.image.shape == (2, 64, 64, 2) and flow.skip_occlusion.shape == (2, 3, 32, 32)
+        assert flow.openings.shape == (2, 4, 32, 32)
+        assert flow.follow.shape[:2] == (2, 1) and not flow.follow[..., 0].any() and not flow.follow[..., -1, :].any()
+        for share in (flow.inside, flow.mirrored, flow.skip_occlusion):
+            assert share is not None and float(share.min()) >= 0 and float(share.max()) <= 1 + 1e-5
 
 
 def _mouth(gap):
@@ -173,38 +188,89 @@ def test_the_skin_of_an_eye_turned_on_its_side_stretches_the_same_way():
     torch.testing.assert_close(found[0, :, 0].T, moved, atol=5e-3, rtol=0)
 
 
-def test_hair_is_around_the_face_and_no_body_is():
+# -- where the generator may draw, and where it sees the mirror image ------------------------------------------------------
+
+
+def test_the_generator_may_draw_in_the_face_that_changed_and_a_little_around_it():
     network = _network("lite")
-    _, flow = _flow(network, source=_head(), driving=_head())
-    around = flow.around[0, 0]
-    assert float(around[0, 16]) > 0.95 and float(around[16, 0]) > 0.95, "above and beside"
-    assert float(around[16, 16]) < 1e-3, "the face"
-    assert float(around[-2:].max()) < 0.3, "below the chin"
+    driving = 0.7 * _head(0.1)
+    _, flow = _flow(network, source=0.7 * _head(), driving=driving)
+    inside, grid = flow.inside[0, 0], image_grid(64, 64).flatten(0, 1)
+    face = polygon_distance(grid[None], driving[:, list(OVAL), :2]).unflatten(1, (64, 64))[0]
+    torch.testing.assert_close(inside[face > 0], torch.ones(int((face > 0).sum())), atol=1e-4, rtol=0)
+    assert not inside[face < -0.25].any() and bool((face < -0.25).any()), "no hair, no body"
+    assert 0.4 < float(inside[(face < -0.12) & (face > -0.13)].mean()) < 0.6, "soft between"
 
 
-def test_the_backdrop_is_beside_and_above_the_head_and_not_below():
+def test_nothing_is_drawn_where_nothing_changed():
     network = _network("lite")
-    torch.manual_seed(2)
-    head = 0.4 * torch.rand(1, COUNT, 3) - 0.2
-    _, flow = _flow(network, source=head, driving=head)
-    rows = flow.backdrop[0, 0]
-    assert float(rows[:4, :4].min()) > 0.99, "a corner above"
-    assert float(rows[32, 32]) == 0, "the head"
-    assert float(rows[60:, :4].max()) < 0.01 < 0.99 < float(flow.background[0, 0, 60:, :4].min()), "a body"
+    _, flow = _flow(network, source=_head(), driving=_head(), changed=0.0)
+    assert not flow.inside.any()
+    mouth = torch.zeros(1, COUNT)
+    mouth[:, list(MOUTH)] = 1
+    network.log_width.data.fill_(-2.3)
+    _, flow = _flow(network, source=_head(), driving=_head(), changed=mouth)
+    inside = flow.inside[0, 0]
+    row, column = round((0.4 + 1) / 2 * 63), 32
+    assert float(inside[row, column]) > 0.5 and float(inside[28:36, 20:44].max()) < 0.05, "the mouth and not the eyes"
 
 
-def test_what_is_below_the_head_follows_it_a_little_and_what_is_above_stands_still():
+def test_the_mirror_image_shows_where_the_photo_hides_what_is_asked_for_and_only_in_the_face():
     network = _network("lite")
-    torch.nn.init.zeros_(network.follow.weight)
-    source = 0.4 * torch.rand(1, COUNT, 3) - 0.2
-    _, flow = _flow(network, source=source, driving=source + torch.tensor([0.2, 0.0, 0.0]))
-    share = (flow.plate - image_grid(64, 64))[0] / -0.2
-    assert float(share[..., 1].abs().max()) < 1e-4
-    assert float(share[-4:, :, 0].min()) > 0.2 and float(share[-4:, :, 0].max()) < 0.35
-    assert float(share[:16, :, 0].abs().max()) < 0.01
-    network.follow.bias.data.fill_(2.0)
-    _, flow = _flow(network, source=source, driving=source + torch.tensor([0.2, 0.0, 0.0]))
-    assert float(((flow.plate - image_grid(64, 64))[0, -4:, :, 0] / -0.2).min()) > 0.99, "a body that moves as the head does"
+    _, flow = _flow(network, source=_head(), driving=_head(), hidden=0.0)
+    assert not flow.mirrored.any()
+    left = (_head()[..., 0] < 0).float()
+    network.log_width.data.fill_(-2.3)
+    _, flow = _flow(network, source=_head(), driving=_head(), hidden=left)
+    shown = flow.mirrored[0, 0]
+    assert float(shown[32, 14:20].min()) > 0.9 and float(shown[32, 45:50].max()) < 0.1
+    beyond = flow.inside[0, 0] == 0
+    assert bool(beyond.any()) and not shown[beyond].any()
+
+
+def test_the_mirror_image_is_taken_from_where_its_keypoints_are():
+    """Keypoints there lie 0.1 to the right of the photo's: so do the places from which it is taken."""
+    network, shift = _network("lite"), torch.tensor([0.1, 0.0, 0.0])
+    _, flow = _flow(network, source=_head(), driving=_head(), mirror=_head() + shift, hidden=1.0)
+    grid = image_grid(64, 64)
+    face = (grid[..., 0].abs() < 0.6) & (grid[..., 1].abs() < 0.6)
+    torch.testing.assert_close(flow.mirror[0][face], grid[face] + shift[:2], atol=1e-3, rtol=0)
+    torch.testing.assert_close(flow.image[0], grid, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["nothing hidden", "a cheek hidden"])
+def test_leaving_the_mirror_image_out_where_nothing_of_it_shows_changes_nothing(hidden):
+    network = _network("lite")
+    told = (_head()[..., 0] < 0).float() * float(hidden)
+    places = {"source": _head(), "driving": _head(0.1), "mirror": _head() + 0.05, "hidden": told}
+    _, whole = _flow(network, **places)
+    network.sparing = True
+    _, spared = _flow(network, **places)
+    parts = ("mirror", "mirror_volume", "mirrored")
+    assert all((getattr(spared, name) is None) != hidden for name in parts) and whole.mirror is not None
+    for name in ("volume", "image", "occlusion", "inside", "skip_occlusion", "hint", "openings", *(parts if hidden else ())):
+        assert torch.equal(getattr(spared, name), getattr(whole, name)), name
+
+
+def test_twins_take_each_others_place():
+    assert sorted(TWINS) == list(range(COUNT)) and [TWINS[twin] for twin in TWINS] == list(range(COUNT))
+    assert set(TWINS[: len(MOUTH) + 12]) == set(range(20)) and max(TWINS[:FINE]) < FINE, "lips and lids stay lips and lids"
+    assert {TWINS[index] for index in MOUTH} == set(MOUTH) and {TWINS[index] for index in OVAL} == set(OVAL)
+    assert {VERTICES[TWINS[VERTICES.index(cheek)]] for cheek in CHEEKS} == set(CHEEKS)
+
+
+def test_the_prior_alone_moves_places_as_the_untrained_network_does():
+    network, shift = _network("lite"), torch.tensor([0.05, -0.1, 0.0])
+    for layer in (network.fine_masks, network.masks):
+        torch.nn.init.zeros_(layer.weight)
+    source, driving = _head(), _head() + shift
+    _, flow = _flow(network, source=source, driving=driving)
+    grid = image_grid(64, 64)
+    view = View(keypoints=source, jacobian=torch.eye(3)[None])
+    with torch.no_grad():
+        rough = network.rough(grid.flatten(0, 1), view=view, driving=driving, scale=torch.ones(1, 1)).unflatten(1, (64, 64))
+    torch.testing.assert_close(rough, grid[None] - shift[:2], atol=1e-4, rtol=0)
+    torch.testing.assert_close(flow.image, rough, atol=1e-3, rtol=0)
 
 
 def test_the_papers_flow_on_the_picture_is_the_volumes_where_both_have_the_keypoints_depth():

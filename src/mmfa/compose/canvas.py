@@ -66,10 +66,10 @@ class PersonCanvas:
         photo = 255 * photo
         person = torch.cat([photo - (1 - alpha) * self.plate, alpha], 1)
         self._margin = min(_BEYOND, *(side - 1 for side in image.shape[:2]))
-        self._people = [_padded(person, self._margin)]
+        self._people = [_continued(person, self._margin)]
         self._mirror = _padded(photo.flip(-1), self._margin)
         self._nears: dict[int, Tensor] = {}
-        self._covered = _padded((alpha > _SEEN).float(), self._margin)
+        self._covered = (self._people[0][:, 3:] > _SEEN).float()
         # From the crop's grid to pixels, whose centres are at halves: x = scale g + offset, here less that half.
         self._scale = box.side * (size - 1) / size / 2
         self._offset = torch.tensor([box.cx, box.cy], dtype=torch.float32) - 0.5
@@ -244,8 +244,26 @@ def _nodes(height: int, width: int, step: int) -> Tensor:
 
 
 def _padded(maps: Tensor, margin: int) -> Tensor:
-    """Maps (1,C,H,W) with mirrored margins: beyond the edge of the photo hair goes on as hair."""
+    """Maps (1,C,H,W) with mirrored margins."""
     return F.pad(maps, (margin,) * 4, mode="reflect")
+
+
+def _continued(person: Tensor, margin: int) -> Tensor:
+    """A person (1,4,H,W) with margins in which what the photo's edge cuts goes on, hair as hair.
+
+    They are mirrored, but for what would be a second person: outwards the matte never grows again.
+    """
+    padded = _padded(person, margin)
+    matte = padded[:, 3:]
+    kept = matte.clone()
+    for axis in (-2, -1):
+        low = kept.narrow(axis, 0, margin + 1)
+        low.copy_(low.flip(axis).cummin(axis).values.flip(axis))
+        high = kept.narrow(axis, kept.shape[axis] - margin - 1, margin + 1)
+        high.copy_(high.cummin(axis).values)
+    padded[:, :3] *= kept / matte.clamp_min(1e-6)
+    padded[:, 3:] = kept
+    return padded
 
 
 def _bytes(picture: Tensor) -> Tensor:
