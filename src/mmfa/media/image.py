@@ -99,8 +99,9 @@ def read_picture(path: str | os.PathLike[str], *, max_pixels: int = 16_000_000, 
 
     Read are JPEG, PNG, WEBP, AVIF, GIF, BMP, TIFF, PPM and JPEG 2000, whatever the suffix. A picture of more than `max_pixels`
     is reduced to fit, its shape kept, and so is one whose longer side is more than `max_side`. Beyond the decoder's own buffer (a
-    JPEG is decoded at a reduced scale; other formats take 1 to 4 bytes a pixel) memory is bounded by `max_pixels`. Of an animation the first frame is read. A colour profile
-    other than sRGB's is converted to sRGB (`mmfa.media.colour`); one that is broken is ignored.
+    JPEG is decoded at a reduced scale; other formats take 1 to 4 bytes a pixel) memory is bounded by `max_pixels`. Of
+    an animation the first frame is read. A colour profile other than sRGB's is converted to sRGB (`mmfa.media.colour`); one that
+    is broken is ignored.
 
     Raises:
         MediaError: missing, damaged, not a picture, under 16 pixels a side, or over 400 megapixels.
