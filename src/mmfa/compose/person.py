@@ -10,7 +10,7 @@ from ..geometry import polygon_distance, warp
 from ..portrait import Layer
 
 _FACE = 1.95  # height of the canonical face, in its units
-_CHIN, _NECK = -0.05, 0.85  # from where below the chin the body takes over, to where it has, in face heights
+_CHIN, _NECK = -0.05, 0.7  # from where below the chin the body takes over, to where it has, in face heights
 _NEAR, _FAR = 0.9, 1.7  # and from where around the face
 _SLACK = 0.1  # how far a head goes before its body follows, in face heights
 _BODY = 0.35  # share of the rest of its way that the body goes along
