@@ -147,9 +147,9 @@ def test_what_the_person_never_covers_is_the_photo(ready, portrait, window_motio
     photo = read_image(portrait)
     (points,) = track([photo])
     matte = ready.session.priors.matte.matte(photo, points).alpha
-    near = np.asarray(Image.fromarray((matte > 0).astype(np.uint8)).filter(ImageFilter.MaxFilter(61)))
+    near = np.asarray(Image.fromarray((matte > 0).astype(np.uint8)).filter(ImageFilter.MaxFilter(121)))
     outside = near == 0
-    assert outside.mean() > 0.2
+    assert outside.mean() > 0.15, "further from the person than the head goes, 45 pixels"
     frames = list(ready.render(ready.relative(window_motion)[::13]))
     assert all(frame.shape == photo.shape and np.array_equal(frame[outside], photo[outside]) for frame in frames)
     assert sum(not np.array_equal(frame, photo) for frame in frames) >= 3
