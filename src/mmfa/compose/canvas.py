@@ -261,8 +261,9 @@ def _continued(person: Tensor, margin: int) -> Tensor:
         low.copy_(low.flip(axis).cummin(axis).values.flip(axis))
         high = kept.narrow(axis, kept.shape[axis] - margin - 1, margin + 1)
         high.copy_(high.cummin(axis).values)
-    padded[:, :3] *= kept / matte.clamp_min(1e-6)
-    padded[:, 3:] = kept
+    padded = padded * (kept / matte.clamp_min(1e-6))
+    height, width = person.shape[-2:]
+    padded[..., margin : margin + height, margin : margin + width] = person
     return padded
 
 

@@ -120,8 +120,9 @@ class LiteMMFA(MMFA):
 
     def window(self, signal: Motion) -> Tensor:
         """A square (B,3) around the face, wherever it is: in it every face has one place and one size."""
-        middle: Tensor = (signal.rotation @ signal.rotation.new_tensor(_CENTRE))[:, :2]
-        return torch.cat([signal.translation[:, :2] + signal.scale * middle, _REACH * signal.scale], 1)
+        with full_precision(signal.rotation):
+            middle = (signal.rotation @ signal.rotation.new_tensor(_CENTRE))[:, :2]
+            return torch.cat([signal.translation[:, :2] + signal.scale * middle, _REACH * signal.scale], 1)
 
     def features(self, image: Tensor, keypoints: Tensor, motion: Motion) -> MirroredFeatures:
         """The features of a photo, cut at its window, and of its mirror image."""
