@@ -1,9 +1,10 @@
-"""Where the squared error of reenactment lies: in the head, beside it, or below the chin; and what PSNR each part leaves.
+"""Where the squared error of reenactment lies: in the face, on the rest of the person, or behind; and what PSNR each part leaves.
 
     python -m benchmarks.errors DATA --cache CACHE [--model lite] [--split val] [--frames 5]
 
-DATA and CACHE as for `mmfa train`. The first frame of each person's first clip is animated by `--frames` others, evenly. The
-parts are the model's own: the head is where the driving pose's background map is below a half, the rest is split at the chin.
+DATA and CACHE as for `mmfa train`. The first frame of each person's first clip is animated by `--frames` others, evenly, as for a
+user. The parts are the driving frame's: the face within its outline, the rest of the person by the segmentation network, and the
+background.
 
 share       of the driving pictures' pixels
 copy, MODEL share of the squared error that lies there, over all frames
@@ -16,23 +17,25 @@ import torch
 from torch import Tensor
 
 from benchmarks.options import ALWAYS, parse, parser, run, save
-from mmfa.models.lite.model import LiteMMFA
+from mmfa.geometry import image_grid, polygon_distance
+from mmfa.media.image import to_tensor, to_uint8
 from mmfa.nets.blocks import resize
-from mmfa.nets.dense_motion import LayeredFlow
+from mmfa.priors.groups import FACE_OVAL
+from mmfa.priors.matte import INPUT_SIZE
+from mmfa.session import Session
 from mmfa.train.cache import prepare
 from mmfa.train.data import ClipDataset, face_of
-from mmfa.weights import from_pretrained
 
-PARTS = ("head", "beside and above", "below the chin")
+PARTS = ("face", "rest of the person", "background")
 
 
-def parts_of(background: Tensor, chin: Tensor) -> Tensor:
-    """Masks (B,3,S,S) that add up to 1, of a background map (B,1,S,S) and the chin's place (B,) in grid coordinates."""
-    size = background.shape[-1]
-    rows = torch.linspace(-1, 1, size)[None, None, :, None]
-    below = (rows > chin[:, None, None, None]).float().expand(-1, -1, -1, size)
-    behind = (background >= 0.5).float()
-    return torch.cat([1 - behind, behind * (1 - below), behind * below], 1)
+def parts_of(outline: Tensor, person: Tensor) -> Tensor:
+    """Masks (B,3,S,S) that add up to 1, of the face's outline (B,n,2) in grid coordinates and the person's matte (B,1,S,S)."""
+    size = person.shape[-1]
+    places = image_grid(size, size).flatten(0, 1).expand(len(outline), -1, -1)
+    face = (polygon_distance(places, outline) > 0).to(person).unflatten(1, (size, size))[:, None]
+    rest = (person >= 0.5).to(person) * (1 - face)
+    return torch.cat([face, rest, 1 - face - rest], 1)
 
 
 def psnr(error: Tensor) -> float:
@@ -44,9 +47,8 @@ def psnr(error: Tensor) -> float:
 def main() -> None:
     made = parser(__doc__, "data", "model", "split", "fps", *ALWAYS, cache={"required": True}, frames={"default": 5})
     options = parse(made)
-    model = from_pretrained(options.model)
-    assert isinstance(model, LiteMMFA)
-    size = model.card.size
+    session = Session.from_pretrained(options.model, device="cpu")
+    size, matte = session.engine.card.size, session.priors.matte
     files = prepare(options.data, options.cache, fps=options.fps, split=options.split, quiet=options.quiet)
     people = ClipDataset(files, size=size).people
     shares: list[Tensor] = []
@@ -54,15 +56,17 @@ def main() -> None:
     generated: list[Tensor] = []
     for clips in people.values():
         clip = clips[0]
-        last = len(clip.landmarks) - 1
+        last = clip.length - 1
         driving = torch.linspace(last / (options.frames + 1), last, options.frames).long().tolist()
-        face = face_of(clip.images([0, *driving], size=size), clip.landmarks[[0, *driving]])
-        rendering = model.render(model.prepare(face[:1]).expand(options.frames), model.motion(face[1:]))
-        assert isinstance(rendering.flow, LayeredFlow)
-        target = face.image[1:]
-        masks = parts_of(resize(rendering.flow.background, (size, size)), clip.landmarks[driving][:, 152, 1])
+        images = clip.images([0, *driving], size=size)
+        photo = session.photo(to_uint8(images[:1])[0], crop=False)
+        signal = session.engine.signal(face_of(images[1:], clip.points(driving)))
+        frames = torch.stack([to_tensor(frame) for frame in session.render(photo, signal, paste_back=False)])
+        target = images[1:]
+        person = resize(matte(resize(target, (INPUT_SIZE, INPUT_SIZE)))[:, None], (size, size))
+        masks = parts_of(clip.points(driving)[:, list(FACE_OVAL), :2], person)
         shares.append(masks.mean((2, 3)))
-        for image, errors in ((face.image[:1], copied), (rendering.images[-1], generated)):
+        for image, errors in ((images[:1], copied), (frames, generated)):
             squared = (image - target).square().mean(1, keepdim=True)
             errors.append((squared * masks).mean((2, 3)))
     share, copy, model_error = (torch.cat(values) for values in (shares, copied, generated))

@@ -8,7 +8,7 @@ finds the landmarks of both.
 
 pictures   slope of the measure in the output against the driver's, each person's mean removed; 1 is all of it
 r          their correlation
-warped     the slope in the photo moved by the flow of the head's layer, nothing painted: what that network reads of it
+warped     the slope in the photo moved by the flow of the face, nothing painted: what that network reads of it
 keypoints  the same slope on the model's own keypoints, x_c + D_exp(f, x_c): what is lost before anything is drawn
 spread     standard deviation of the measure in the driving frames, within people, over the distance of the outer eye corners
 """
@@ -22,8 +22,8 @@ from benchmarks.options import ALWAYS, parse, parser, run, save
 from mmfa.expressions import NAMES, keypoint_measures, measures
 from mmfa.geometry import resize_grid, warp
 from mmfa.media.image import to_uint8
-from mmfa.models.lite.model import LiteMMFA
-from mmfa.nets.dense_motion import LayeredFlow
+from mmfa.models.lite.model import FaceSource, LiteMMFA
+from mmfa.nets.dense_motion import FaceFlow
 from mmfa.priors.detector import FaceDetector
 from mmfa.priors.landmarks import FaceLandmarker, FaceTracker
 from mmfa.priors.pose import head_pose, normalise
@@ -43,8 +43,8 @@ def measured(model: LiteMMFA, clip: Clip, frames: int, landmarker: FaceLandmarke
     points = torch.full((frames, 2, *clip.landmarks.shape[1:]), torch.nan)
     for i in range(frames):
         rendering = model.render(source, driving[i : i + 1])
-        assert isinstance(rendering.flow, LayeredFlow)
-        warped = warp(face.image[:1], resize_grid(rendering.flow.image, size, size))
+        assert isinstance(rendering.flow, FaceFlow) and isinstance(source, FaceSource)
+        warped = warp(source.features.image, resize_grid(rendering.flow.image, *source.features.image.shape[-2:]))
         for kind, image in enumerate((rendering.images[-1], warped)):
             found = FaceTracker(landmarker=landmarker, detector=detector).track(to_uint8(image)[0])
             if found is not None:

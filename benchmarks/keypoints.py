@@ -106,7 +106,7 @@ def measure(model: MMFA, clips: list[Clip], people: list[str], *, frames: int) -
         other = model.motion(turned).expression
         bend = Bend.of(torch.randn(count, Bend.NUMBERS, generator=generator))
         bent = model.read(face_of(bend.image(faces.image), bend.points(points)))
-        source = model.prepare(faces[:1], reading[:1]).expand(count - 1)
+        source = model.prepare(faces[:1], reading=reading[:1]).expand(count - 1)
         rendering = model.render(source, reading.motion[slice(1, None)])
         assert isinstance(rendering.flow, PaperFlow)
         flow = resize_grid(rendering.flow.photo, model.params.size, model.params.size)

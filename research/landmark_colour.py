@@ -20,12 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.options import parse, parser, run
-from mmfa.nets.dense_motion import LayeredFlow
+from mmfa.models.lite.model import cut
+from mmfa.nets.dense_motion import FaceFlow
 from mmfa.priors.landmarks import mouth_opening
 from mmfa.train import losses
 from mmfa.train.config import TrainConfig
 from mmfa.train.data import Batch
 from mmfa.train.objective import grey
+from mmfa.train.scene import in_window
 from mmfa.train.shipped import config_path
 from mmfa.train.trainer import Trainer
 
@@ -75,21 +77,23 @@ def main() -> None:
     trainer.model.eval()
     with torch.no_grad():
         rendering = trainer.model(batch.source, batch.driving)
-        assert isinstance(rendering.flow, LayeredFlow)
+        assert isinstance(rendering.flow, FaceFlow) and rendering.layer is not None
+        window = rendering.layer.window
+        target, landmarks = cut(target, window, rendering.patch.shape[-1]), in_window(batch.landmarks, window)
         opening = F.interpolate(rendering.flow.openings, size=target.shape[-2:], mode="bilinear", align_corners=True)
         inside = ((opening[:, :1] > 0) & (opening[:, 2:3] < 0)).float()
     output = rendering.images[-1].requires_grad_(True)
 
     def landmark(look: Callable[[Tensor], Tensor]) -> Tensor:
         weights = (config.landmark_lips, config.landmark_eyes, config.landmark_rest)
-        found = objective._detect(look(output), batch.landmarks)
-        wanted = objective._detect(look(target), batch.landmarks).points
+        found = objective._detect(look(output), landmarks)
+        wanted = objective._detect(look(target), landmarks).points
         return config.loss_landmark * losses.landmark_loss(found.points, wanted, found.score, weights=weights)
 
     rows = {
         "L_ldmk in colour": landmark(lambda image: image),
         "L_ldmk in grey": landmark(grey),
-        "detail": config.loss_detail * losses.detail_loss(output, target, batch.landmarks),
+        "detail": config.loss_detail * losses.detail_loss(output, target, landmarks),
     }
     print(f"{len(batch)} people, {float(inside.sum((1, 2, 3)).mean()):.0f} pixels inside the opened mouth")
     print("| loss | red | green | blue | mean \\|.\\| |\n|---|---|---|---|---|")

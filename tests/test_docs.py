@@ -45,7 +45,10 @@ def desk(tmp_path: Path, portrait: Path, carphone_frames: list[Array], clip_writ
     return tmp_path
 
 
-@pytest.mark.parametrize("block", examples("README.md", "docs/picture.md", "docs/library.md", "docs/requests.md", "docs/editing.md"))
+RUN = ("README.md", "docs/picture.md", "docs/library.md", "docs/requests.md", "docs/editing.md")
+
+
+@pytest.mark.parametrize("block", examples(*RUN))
 def test_the_python_of_the_pages_runs(block: str, desk: Path) -> None:
     exec(compile(block, "example", "exec"), {"__name__": "example"})
     made = {path.name for path in desk.iterdir()} - {"me.jpg", "talk.mp4"}

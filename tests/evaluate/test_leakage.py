@@ -183,7 +183,8 @@ class Warping(KeypointModel[Motion, tuple[Tensor, Motion]]):
     def keypoints(self, canonical: Tensor, signal: Motion, *, gain: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return canonical, canonical
 
-    def prepare(self, face: FaceInput) -> tuple[Tensor, Motion]:
+    def prepare(self, face: FaceInput, view: Tensor | None = None) -> tuple[Tensor, Motion]:
+        assert view is None
         return face.image, self.signal(face)
 
     def render(self, prepared: tuple[Tensor, Motion], signal: Motion, *, gain: Tensor | None = None) -> Rendered:

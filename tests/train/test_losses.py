@@ -53,9 +53,9 @@ CASES = {
         lambda: losses.pixel_loss([random(2, 3, 4, 4), random(2, 3, 8, 8)], random(2, 3, 8, 8) * 0.5),
         lambda: losses.pixel_loss([torch.full((2, 3, 4, 4), 0.3), torch.full((2, 3, 8, 8), 0.3)], torch.full((2, 3, 8, 8), 0.3)),
     ),
-    "layer": (
-        lambda: losses.layer_loss(random(2, 3, 4, 4), random(2, 3, 8, 8) * 0.5, torch.full((2, 1, 4, 4), 0.5)),
-        lambda: losses.layer_loss(torch.full((2, 3, 4, 4), 0.3), torch.full((2, 3, 8, 8), 0.3), torch.ones(2, 1, 4, 4)),
+    "share": (
+        lambda: losses.share_loss(torch.full((2, 1, 8, 8), 0.5), torch.full((2, 4, 4, 4), -1.0)),
+        lambda: losses.share_loss(torch.zeros(2, 1, 8, 8), torch.full((2, 4, 4, 4), -1.0)),
     ),
     "detail": (
         lambda: losses.detail_loss(random(2, 3, 9, 9), random(2, 3, 9, 9) * 0.5, torch.zeros(2, 478, 3)),
@@ -193,11 +193,13 @@ def test_pixel_compares_with_the_area_mean() -> None:
     assert float(losses.pixel_loss([coarse], target)) == 0
 
 
-def test_layer_adds_a_hundredth_for_all_that_is_head() -> None:
-    grey = torch.full((1, 3, 8, 8), 0.5)
-    quarter = torch.ones(1, 1, 4, 4)
-    quarter[..., :2, :2] = 0
-    assert float(losses.layer_loss(torch.full((1, 3, 4, 4), 0.75), grey, quarter)) == pytest.approx(0.25 + 0.01 / 4)
+def test_paint_in_open_mouths_and_eyes_costs_nothing() -> None:
+    openings = torch.full((1, 4, 4, 4), -1.0)
+    openings[:, 1, :2] = 0.1  # the upper half is in an open eye
+    share = torch.zeros(1, 1, 8, 8)
+    share[..., :4, :] = 1
+    assert float(losses.share_loss(share, openings)) == 0
+    assert float(losses.share_loss(torch.full_like(share, 0.4), openings)) == pytest.approx(0.2)
 
 
 def test_detail_counts_where_the_landmarks_are() -> None:

@@ -51,7 +51,8 @@ class TorchEngine:
     @torch.no_grad()
     def prepare(self, face: FaceInput, view: Tensor | None = None) -> Any:
         """All that one photo needs, once; on the engine's device."""
-        return self.model.prepare(face.to(self.device), None if view is None else view.to(self.device))
+        face = face.to(self.device)
+        return self.model.prepare(face) if view is None else self.model.prepare(face, view.to(self.device))
 
     @torch.no_grad()
     def render(self, prepared: Any, signal: Signal, *, gain: Tensor | None = None) -> Rendered:
