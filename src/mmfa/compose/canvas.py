@@ -24,6 +24,7 @@ _MOST = 160  # and along a photo, at most
 _STRIP = 48  # rows that are composed together: what a processor has near
 _BAND = 0.15  # how far inside its window the head's own flow takes over, in half windows
 _STILL = 1 / 64  # pixels that nobody sees move
+_RIGID = 1 / 256  # and that no sampling shows
 _SEEN = 1 / 255
 _BEYOND = 96  # pixels of the mirrored margin
 _ALIASED = 0.15  # halvings of the photo from which shrinking has to be smoothed
@@ -66,7 +67,7 @@ class PersonCanvas:
         photo = 255 * photo
         person = torch.cat([photo - (1 - alpha) * self.plate, alpha], 1)
         self._margin = min(_BEYOND, *(side - 1 for side in image.shape[:2]))
-        self._people = [_continued(person, self._margin)]
+        self._people = {0: _continued(person, self._margin)}  # halved so many times, as they are asked for
         self._mirror = _padded(photo.flip(-1), self._margin)
         self._nears: dict[int, Tensor] = {}
         self._covered = (self._people[0][:, 3:] > _SEEN).float()
@@ -89,6 +90,8 @@ class PersonCanvas:
         nodes = _nodes(height, width, step)
         moved, share = person_flow(nodes.flatten(0, 1)[None], layer)
         changes = self._changes(layer, nodes, moved[0].view_as(nodes), step)
+        shift = body_shift(layer.window, layer.source, layer.unit)
+        alone = (moved[0].view_as(nodes) - nodes - shift).abs().amax(2) < _RIGID  # the body, that is
         told = torch.cat([_on_grid(moved[0] + self._margin, self._people[0].shape[-2:]), share[0, :, None]], 1)
         told = told.T.unflatten(1, nodes.shape[:2])  # (3,n,m): places in the padded person, and the head's share
         strip = max(1, _STRIP // step)
@@ -100,7 +103,8 @@ class PersonCanvas:
             left, right = int(found[0]), int(found[-1])
             rows, columns = (first * step, min(last * step, height)), (left * step, min(right * step, width))
             part = told[:, first : last + 1, left : right + 1]
-            new = self._strip(layer, part, rows, columns, step=step)
+            rigid = bool(alone[first : last + 1, left : right + 1].all())
+            new = self._strip(layer, part, rows, columns, step=step, shift=shift, rigid=rigid)
             frame[rows[0] : rows[1], columns[0] : columns[1]] = new.numpy()
         return frame
 
@@ -141,14 +145,24 @@ class PersonCanvas:
             self._nears[step] = F.max_pool2d(F.max_pool2d(self._covered, cell, ceil_mode=True), 7, 1, 3)
         return self._nears[step], cell
 
-    def _strip(self, layer: Layer, told: Tensor, rows: tuple[int, int], columns: tuple[int, int], *, step: int) -> Tensor:
+    def _strip(
+        self,
+        layer: Layer,
+        told: Tensor,
+        rows: tuple[int, int],
+        columns: tuple[int, int],
+        *,
+        step: int,
+        shift: Tensor,
+        rigid: bool,
+    ) -> Tensor:
         """Rows and columns of a frame, (h,w,3) uint8.
 
-        told (3,n,m): at nodes, where the person comes from, and the head's share.
+        told (3,n,m): at nodes, where the person comes from, and the head's share. shift (1,2): where the body comes from;
+        rigid: whether all of the person in these rows does.
         """
-        shift = body_shift(layer.window, layer.source, layer.unit)
         plate = self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
-        if float(told[2].max()) < _STILL and float(shift.abs().max()) < self._margin - 3:
+        if rigid and float(told[2].max()) < _STILL and float(shift.abs().max()) < self._margin - 3:
             person = self._shifted(shift[0], rows, columns)
             return _bytes(torch.addcmul(person[:3], 1 - person[3], plate))
         size = [(count - 1) * step + 1 for count in told.shape[1:]]
@@ -168,7 +182,7 @@ class PersonCanvas:
             own = torch.lerp(body, head, grown[2][inner][..., None])
             own = _on_grid(own + self._margin, self._people[0].shape[-2:])
             flow[inner] = torch.lerp(flow[inner], own, fade(local, _BAND)[..., None])
-        person = self._sample_person(flow, layer)
+        person = self._sample_person(flow, layer, grown[2])
         picture = torch.addcmul(person[:3], 1 - person[3], plate)
         if windowed:
             within = (slice(None), *inner)
@@ -190,20 +204,26 @@ class PersonCanvas:
             person.add_(lines[:, index : index + height], alpha=down[index])
         return person
 
-    def _sample_person(self, flow: Tensor, layer: Layer) -> Tensor:
-        """The person (4,h,w), colours times matte and matte, at places (h,w,2) of its grid; smoothed first where it shrinks."""
+    def _sample_person(self, flow: Tensor, layer: Layer, share: Tensor) -> Tensor:
+        """The person (4,h,w), colours times matte and matte, at places (h,w,2) of its grid.
+
+        Where the head shrinks it is smoothed first; share (h,w): how far that is the head.
+        """
+        people, grid = self._people, self._people[0].shape[-2:]
+        person = _read(people[0], flow, mode="bicubic")
         level = max(0.0, math.log2(float(layer.source[0, 2] / layer.window[0, 2])))
-        if level < _ALIASED:
-            return _read(self._people[0], flow, mode="bicubic")
-        below, people, grid = math.floor(level), self._people, self._people[0].shape[-2:]
-        while len(people) < below + 2:
-            people.append(mean_pool(people[0], len(people)))
+        if level < _ALIASED or not bool(share.any()):
+            return person
+        below = math.floor(level)
         pixels = (flow + 1) * (torch.tensor([grid[1], grid[0]], dtype=torch.float32) - 1) / 2 + 0.5
-        fine, coarse = (
-            _read(people[index], _on_grid(pixels / 2**index - 0.5, people[index].shape[-2:]), mode="bicubic")
-            for index in (below, below + 1)
-        )
-        return torch.lerp(fine, coarse, level - below)
+
+        def halved(times: int) -> Tensor:
+            if times not in people:  # two threads may make the same
+                people[times] = mean_pool(people[0], times)
+            return _read(people[times], _on_grid(pixels / 2**times - 0.5, people[times].shape[-2:]), mode="bicubic")
+
+        smooth = torch.lerp(halved(below) if below else person, halved(below + 1), level - below)
+        return torch.lerp(person, smooth, share)
 
     def _drawn(self, layer: Layer, picture: Tensor, local: Tensor, *, cover: Tensor) -> Tensor:
         """A picture (3,h,w) with the layer's drawing, at places (h,w,2) of its window.
