@@ -17,6 +17,7 @@ from torch import Tensor
 
 import mmfa.compose.canvas as composing
 from mmfa.compose import Pasted, PersonCanvas
+from mmfa.compose.person import mean_pool
 from mmfa.geometry import image_grid
 from mmfa.media.crop import CropBox
 from mmfa.media.image import Array
@@ -318,7 +319,7 @@ def test_threads_share_a_canvas(make: Make, monkeypatch: pytest.MonkeyPatch) -> 
     sitter = make(colour=chequered(220, 200))
     layer = sitter.layer(zoom=0.2)
     wanted = sitter.canvas().compose(layer)
-    pool = composing.mean_pool
+    pool = mean_pool
 
     def slow(image: Tensor, times: int) -> Tensor:
         time.sleep(0.02)
