@@ -115,9 +115,3 @@ def test_turns_make_pairs_with_large_turns(clip: Clip) -> None:
         return float(torch.tensor([angle(pair) for pair in pairs]).mean())
 
     assert mean(1.0) > mean(0.0) + 3 and mean(1.0) > 30, "degrees; any two frames are 21 apart on average"
-
-
-def test_without_turns_the_same_pairs_are_drawn_as_ever(clip: Clip) -> None:
-    plain, off = (data_of(clip).draw(20, torch.Generator().manual_seed(0), candidates=4, **more) for more in ({}, {"turns": 0.0}))
-    assert [(a.source, a.driving) for a in plain] == [(b.source, b.driving) for b in off]
-    assert all(torch.equal(a.transform, b.transform) for a, b in zip(plain, off, strict=True))

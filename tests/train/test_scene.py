@@ -130,7 +130,7 @@ def test_gradients_reach_the_heads_flow_what_follows_it_and_what_is_drawn() -> N
     layer = replace(layer, flow=layer.flow.requires_grad_(), follow=layer.follow.requires_grad_())
     images = [torch.rand(1, 3, size, size, requires_grad=True) for size in (16, 32, 64)]
     drawn = Scene.of(image, matte).composed(rendered(layer), images)
-    sum(part.square().sum() for part in drawn).backward()
+    torch.stack([part.square().sum() for part in drawn]).sum().backward()
     for grown in (layer.flow.grad, layer.follow.grad, *(picture.grad for picture in images)):
         assert grown is not None and bool(grown.isfinite().all()) and float(grown.abs().sum()) > 0
     finest = images[-1].grad
