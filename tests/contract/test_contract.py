@@ -157,9 +157,10 @@ def test_a_photo_is_a_value(session: Session, photo: Photo, signal: Any, portrai
     assert np.array_equal(photo.image, read_image(portrait))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", ["lite", "toy"])
-def test_the_photos_own_signal_gives_the_photo_back(name: str, toy: Path, portrait: Path) -> None:
-    session = Session(ENGINES["torch"](model_of(name, toy)))
+def test_the_photos_own_signal_gives_the_photo_back(name: str, engine: str, toy: Path, portrait: Path) -> None:
+    session = Session(ENGINES[engine](model_of(name, toy)))
     photo = session.photo(portrait)
     frame = next(session.render(photo, photo.signal, paste_back=False))
     wanted = crop(photo.image, photo.box, size=session.engine.card.size)
