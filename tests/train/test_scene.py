@@ -66,10 +66,10 @@ def model() -> LiteMMFA:
 def test_person_and_backdrop_are_the_photo() -> None:
     image, matte = smooth_photo()
     scene = Scene.of(image, matte)
-    torch.testing.assert_close(scene.person[:, :3] + (1 - scene.person[:, 3:]) * scene.plate, image)
+    torch.testing.assert_close(scene.person[:, :3] + (1 - scene.person[:, 3:]) * scene.backdrop, image)
     outside = F.max_pool2d((matte > 0.05).float(), 5, 1, 2) == 0
-    assert torch.equal(scene.plate[outside.expand_as(image)], image[outside.expand_as(image)])
-    assert not torch.allclose(scene.plate[..., 28:36, 28:36], image[..., 28:36, 28:36], atol=0.02)
+    assert torch.equal(scene.backdrop[outside.expand_as(image)], image[outside.expand_as(image)])
+    assert not torch.allclose(scene.backdrop[..., 28:36, 28:36], image[..., 28:36, 28:36], atol=0.02)
 
 
 @pytest.mark.parametrize("yaw", [0.0, 20.0])
@@ -105,10 +105,8 @@ def test_a_head_that_goes_aside_is_taken_along_and_the_backdrop_is_behind_it() -
     assert float(face[..., 32, 40]) > 0.99
     left = matte[..., :32, :24] > 0.5  # where the head was, and is no more
     gone = left & (cover[..., :32, :24] < 0.05)
-    rest = (around - scene.plate)[..., :32, :24][gone.expand(1, 3, -1, -1)].abs()
-    assert (
-        float(rest.mean()) < 0.03 and float((image - scene.plate)[..., :32, :24][gone.expand(1, 3, -1, -1)].abs().mean()) > 0.06
-    )
+    rest, before = ((shown - scene.backdrop)[..., :32, :24][gone.expand(1, 3, -1, -1)].abs() for shown in (around, image))
+    assert float(rest.mean()) < 0.03 and float(before.mean()) > 0.06
     assert bool(gone.any())
 
 
@@ -149,7 +147,7 @@ def test_a_batch_is_its_members(model: LiteMMFA) -> None:
         drawn = scene.composed(together, together.images)[-1]
         for index in range(2):
             alone = model.render(source[index : index + 1], source.motion[1 - index])
-            part = Scene(scene.person[index : index + 1], scene.plate[index : index + 1]).composed(alone, alone.images)[-1]
+            part = Scene(scene.person[index : index + 1], scene.backdrop[index : index + 1]).composed(alone, alone.images)[-1]
             torch.testing.assert_close(part[0], drawn[index], atol=1e-4, rtol=0)
 
 

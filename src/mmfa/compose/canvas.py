@@ -16,8 +16,8 @@ from torch import Tensor
 from ..media.crop import CropBox, paste
 from ..media.image import Array, to_uint8
 from ..portrait import Layer, Rendered
+from .backdrop import backdrop
 from .person import body_shift, fade, mean_pool, person_flow
-from .plate import backdrop
 
 _CELLS = 24  # places along a window between which the person's flow is interpolated
 _MOST = 160  # and along a photo, at most
@@ -63,9 +63,9 @@ class PersonCanvas:
         self.image = image
         photo = _planes(image)
         alpha = torch.from_numpy(np.ascontiguousarray(matte, dtype=np.float32))[None, None]
-        self.plate = 255 * backdrop(photo, alpha)
+        self.backdrop = 255 * backdrop(photo, alpha)
         photo = 255 * photo
-        person = torch.cat([photo - (1 - alpha) * self.plate, alpha], 1)
+        person = torch.cat([photo - (1 - alpha) * self.backdrop, alpha], 1)
         self._margin = min(_BEYOND, *(side - 1 for side in image.shape[:2]))
         self._people = {0: _continued(person, self._margin)}  # halved so many times, as they are asked for
         self._mirror = _padded(photo.flip(-1), self._margin)
@@ -161,10 +161,10 @@ class PersonCanvas:
         told (3,n,m): at nodes, where the person comes from, and the head's share. shift (1,2): where the body comes from;
         rigid: whether all of the person in these rows does.
         """
-        plate = self.plate[0, :, rows[0] : rows[1], columns[0] : columns[1]]
+        behind = self.backdrop[0, :, rows[0] : rows[1], columns[0] : columns[1]]
         if rigid and float(told[2].max()) < _STILL and float(shift.abs().max()) < self._margin - 3:
             person = self._shifted(shift[0], rows, columns)
-            return _bytes(torch.addcmul(person[:3], 1 - person[3], plate))
+            return _bytes(torch.addcmul(person[:3], 1 - person[3], behind))
         size = [(count - 1) * step + 1 for count in told.shape[1:]]
         grown = F.interpolate(told[None], size=size, mode="bilinear", align_corners=True)[0]
         grown = grown[:, : rows[1] - rows[0], : columns[1] - columns[0]]
@@ -183,7 +183,7 @@ class PersonCanvas:
             own = _on_grid(own + self._margin, self._people[0].shape[-2:])
             flow[inner] = torch.lerp(flow[inner], own, fade(local, _BAND)[..., None])
         person = self._sample_person(flow, layer, grown[2])
-        picture = torch.addcmul(person[:3], 1 - person[3], plate)
+        picture = torch.addcmul(person[:3], 1 - person[3], behind)
         if windowed:
             within = (slice(None), *inner)
             picture[within] = self._drawn(layer, picture[within], local, cover=person[3][inner])

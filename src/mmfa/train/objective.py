@@ -320,7 +320,7 @@ class Objective(nn.Module):
             image = batch.source.image
             again = torch.arange(count, device=image.device) % len(image)
             scene = Scene.of(image, self._matte(image))
-            return Scene(scene.person[again], scene.plate[again])
+            return Scene(scene.person[again], scene.backdrop[again])
 
     def _matte(self, image: Tensor) -> Tensor:
         assert self.networks.matte is not None

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compose.backdrop import fill
 from ..compose.person import person_flow
-from ..compose.plate import fill
 from ..geometry import image_grid, polygon_distance, warp
 from ..nets.blocks import resize, smooth_step
 from ..portrait import Layer, Rendered
@@ -22,17 +22,17 @@ _FACE = (-0.3, -0.05)  # from where around the face, in its units, the model's o
 
 @dataclass(frozen=True)
 class Scene:
-    """Photos apart: person (B,4,S,S), colours without the backdrop's share, and matte; plate (B,3,S,S)."""
+    """Photos apart: person (B,4,S,S), colours without the backdrop's share, and matte; backdrop (B,3,S,S)."""
 
     person: Tensor
-    plate: Tensor
+    backdrop: Tensor
 
     @staticmethod
     def of(image: Tensor, matte: Tensor) -> Scene:
         """Of photos (B,3,S,S) with mattes (B,1,S,S)."""
         hole = F.max_pool2d((matte > 0.05).to(image), 5, 1, 2)
-        plate = torch.where(hole > 0, fill(image, 1 - hole), image)
-        return Scene(torch.cat([image - (1 - matte) * plate, matte], 1), plate)
+        behind = torch.where(hole > 0, fill(image, 1 - hole), image)
+        return Scene(torch.cat([image - (1 - matte) * behind, matte], 1), behind)
 
     def composed(self, rendered: Rendered, images: Sequence[Tensor]) -> list[Tensor]:
         """The model's images (B,3,s,s) in their windows, coarsest first, with the person and the backdrop around the face."""
@@ -69,7 +69,7 @@ class Scene:
         maps = torch.cat([moved.transpose(1, 2), places.transpose(1, 2)], 1).unflatten(2, (cells, cells))
         flow, here = resize(maps, (size, size)).permute(0, 2, 3, 1).split(2, 3)
         person = warp(self.person, flow)
-        return person[:, :3] + (1 - person[:, 3:]) * warp(self.plate, here), person[:, 3:], resize(face, (size, size))
+        return person[:, :3] + (1 - person[:, 3:]) * warp(self.backdrop, here), person[:, 3:], resize(face, (size, size))
 
 
 def _layer(rendered: Rendered) -> Layer:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmfa.compose.plate import backdrop, fill
+from mmfa.compose.backdrop import backdrop, fill
 
 Make = Callable[..., Any]
 
@@ -22,33 +22,33 @@ def photo_and_matte(sitter: Any) -> tuple[Tensor, Tensor]:
 
 def test_the_person_is_gone_and_the_rest_is_the_photo(make: Make) -> None:
     image, matte = photo_and_matte(make(300, 260))
-    plate = backdrop(image, matte)
-    assert float((plate[:, 0] - plate[:, 1]).abs().max()) < 0.02, "no magenta, also where the matte is soft"
+    behind = backdrop(image, matte)
+    assert float((behind[:, 0] - behind[:, 1]).abs().max()) < 0.02, "no magenta, also where the matte is soft"
     far = torch.nn.functional.max_pool2d(matte, 9, 1, 4) == 0
-    assert torch.equal(plate[:, :, far[0, 0]], image[:, :, far[0, 0]])
+    assert torch.equal(behind[:, :, far[0, 0]], image[:, :, far[0, 0]])
     near = torch.nn.functional.max_pool2d(matte, 3, 1, 1) > 0
-    assert not torch.equal(plate[:, :, near[0, 0]], image[:, :, near[0, 0]])
+    assert not torch.equal(behind[:, :, near[0, 0]], image[:, :, near[0, 0]])
 
 
 def test_there_is_no_seam(make: Make) -> None:
     """Along the hole's edge the fill is as bright, and has as much grain, as the wall."""
     image, matte = photo_and_matte(make(300, 260))
-    plate = backdrop(image, matte)[0, 1]
+    behind = backdrop(image, matte)[0, 1]
     hole = matte[0, 0] > 0
     rim = (torch.nn.functional.max_pool2d(matte, 21, 1, 10)[0, 0] > 0) & ~hole
     inner = torch.nn.functional.max_pool2d(-matte, 21, 1, 10)[0, 0] < 0
     inner = hole & ~inner
-    assert abs(float(plate[rim].mean() - plate[inner].mean())) < 2 / 255
-    assert float(plate[hole].std()) == pytest.approx(float(plate[rim].std()), rel=0.4)
-    assert float(plate[hole].std()) > 2 / 255
+    assert abs(float(behind[rim].mean() - behind[inner].mean())) < 2 / 255
+    assert float(behind[hole].std()) == pytest.approx(float(behind[rim].std()), rel=0.4)
+    assert float(behind[hole].std()) > 2 / 255
 
 
 def test_a_wall_without_grain_is_filled_without(make: Make) -> None:
     image, matte = photo_and_matte(make())
     ramp = torch.linspace(0.2, 0.8, image.shape[-1]).expand_as(image)
-    plate = backdrop(torch.lerp(ramp, torch.ones_like(ramp), matte), matte)
-    assert float((plate - ramp).abs().max()) < 0.12 and float(plate.max()) < 0.85, "as the wall, and no white"
-    rows = plate[0, 0, 150]
+    behind = backdrop(torch.lerp(ramp, torch.ones_like(ramp), matte), matte)
+    assert float((behind - ramp).abs().max()) < 0.12 and float(behind.max()) < 0.85, "as the wall, and no white"
+    rows = behind[0, 0, 150]
     assert float(rows[60:90].mean()) < float(rows[110:140].mean()), "darker to the left, as the wall"
 
 
@@ -64,9 +64,9 @@ def test_photos_of_any_size(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     image, matte = torch.rand(1, 3, *size), torch.zeros(1, 1, *size)
     matte[..., size[0] // 4 : size[0] // 2 + 1, size[1] // 4 : size[1] // 2 + 1] = 1
-    plate = backdrop(image, matte)
-    assert plate.shape == image.shape and bool(plate.isfinite().all())
-    assert float(plate.min()) >= 0 and float(plate.max()) <= 1
+    behind = backdrop(image, matte)
+    assert behind.shape == image.shape and bool(behind.isfinite().all())
+    assert float(behind.min()) >= 0 and float(behind.max()) <= 1
 
 
 def test_a_batch_is_its_members(make: Make) -> None:
