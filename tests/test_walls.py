@@ -14,6 +14,7 @@ FORBIDDEN = {
     "models": ("media", "priors", "train", "evaluate", "dataset", "session", "requests", "cli", "engine"),
     "media": ("nets", "models", "priors", "train", "evaluate", "dataset", "session", "engine", "portrait"),
     "priors": ("nets", "models", "train", "evaluate", "dataset", "session", "engine", "cli"),
+    "compose": ("nets", "models", "priors", "train", "evaluate", "dataset", "session", "requests", "cli", "engine"),
     "engine": ("media", "priors", "train", "evaluate", "dataset", "session", "requests", "cli", "models"),
     "session.py": ("train", "evaluate", "dataset", "requests", "cli", "models"),
     "driving.py": ("train", "evaluate", "dataset", "requests", "cli", "models"),
