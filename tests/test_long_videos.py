@@ -85,7 +85,7 @@ def test_the_first_frame_comes_after_the_first_look(ready, driving, tmp_path, mo
 
 def test_an_edit_is_rendered_while_it_is_tracked(ready, driving, tmp_path, monkeypatch) -> None:
     """What is taken of the driver and what is set by hand hold frame by frame, as for the whole clip."""
-    edit = Edit(yaw=20.0, expression="neutral")
+    edit = Edit(yaw=8.0, expression="neutral")
     chosen: dict[str, Any] = {"attributes": ["rotation", "translation"], "edit": edit, "anchor": 7, "smoothing": 0}
     whole, _ = animated(ready, driving, tmp_path, **chosen)
     tracked: list[int] = []
