@@ -138,6 +138,7 @@ def test_the_precision_of_the_machine_is_in_the_key_and_in_the_report(data: Path
         if isinstance(layer, torch.nn.Linear):
             torch.nn.init.normal_(layer.weight, std=0.06)
     for output in model.generator.outputs:
+        assert isinstance(output, torch.nn.Conv2d) and output.bias is not None
         output.bias.data[3] = -4  # and is painted over
     save_pretrained(model, tmp_path / "model")
     subject = Model(str(tmp_path / "model"))
